@@ -1,0 +1,4 @@
+//! The native client.
+
+mod protocol;
+pub use protocol::*;

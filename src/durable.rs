@@ -1,0 +1,157 @@
+//! What must reach the disk: the words that `replica` says and `storage` keeps. Neither layer knows the other.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{ClusterId, DiskId, Genesis, Index, ReplicaId, ShardId, Term};
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Position; entries of a log are contiguous.
+    pub index: Index,
+    /// Term in which a leader appended it; never falls along the log.
+    pub term: Term,
+    /// What it holds.
+    pub kind: EntryKind,
+    /// An encoded [`crate::pool::Batch`], or empty for a new leader's no-op.
+    pub data: Bytes,
+}
+
+/// What an entry holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A batch of commands, or nothing.
+    Normal,
+    /// A change of membership. Reserved: no command makes one yet.
+    Membership,
+}
+
+/// What raft promises about itself. Term and vote are promises to others; commit is a hint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// The newest term seen.
+    pub term: Term,
+    /// The replica voted for in `term`; `ReplicaId(0)` for none.
+    pub vote: ReplicaId,
+    /// The newest index known to be committed.
+    pub commit: Index,
+}
+
+/// The founding replicas and their disks: who the cluster is, agreed before anything is decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founders {
+    /// The cluster they found.
+    pub cluster: ClusterId,
+    /// Each founder's disk, sorted by replica id.
+    pub disks: BTreeMap<ReplicaId, DiskId>,
+}
+
+/// What a snapshot is of. The body, an encoded pool state, is kept in chunks beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// The last index applied in it.
+    pub index: Index,
+    /// The term of that index.
+    pub term: Term,
+    /// The voters at that index, sorted.
+    pub voters: Vec<ReplicaId>,
+    /// The founders, carried on for ever.
+    pub founders: Founders,
+    /// Length of the body in bytes.
+    pub body_bytes: u64,
+    /// SHA-256 of the body.
+    pub body_sha256: [u8; 32],
+}
+
+/// A snapshot with its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What it is of.
+    pub meta: SnapshotMeta,
+    /// The encoded pool state.
+    pub body: Bytes,
+}
+
+impl SnapshotMeta {
+    /// The hash that names a cluster for good: SHA-256 of the founding snapshot's meta, which holds the body's hash.
+    pub fn genesis(&self) -> Genesis {
+        use sha2::Digest;
+        Genesis(sha2::Sha256::digest(crate::codec::encode(self)).into())
+    }
+}
+
+/// A step of founding, to be durable before the next (see `replica::founding`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundingWrite {
+    /// This node will found with these founders and no others.
+    Prepare(Founders),
+    /// The founding snapshot, whose genesis names the cluster; and the first hard state.
+    Found(Snapshot),
+}
+
+/// What one redb transaction, hence one fsync, makes durable together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteSet {
+    /// Number of the raft `Ready` it comes from; rises. 0 in a founding step.
+    pub number: u64,
+    /// Entries to append. Whatever the store holds at or above the first one's index is removed.
+    pub entries: Vec<Entry>,
+    /// The new hard state, if it changed.
+    pub hard_state: Option<HardState>,
+    /// Term or vote change: the transaction is committed in two phases, so that a torn newest commit is an error on
+    /// open and not a silent return to the state before it.
+    pub promise: bool,
+    /// A step of founding.
+    pub founding: Option<FoundingWrite>,
+}
+
+/// Who a store belongs to; written once, when it is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// This disk.
+    pub disk: DiskId,
+}
+
+/// What a store held when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Who it belongs to.
+    pub identity: Identity,
+    /// How far it had come.
+    pub state: RecoveredState,
+}
+
+/// How far a store had come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoveredState {
+    /// Not founded yet; perhaps bound to found with certain founders.
+    Unfounded {
+        /// The founders that this node is bound to.
+        prepared: Option<Founders>,
+    },
+    /// Founded.
+    Founded(RecoveredLog),
+}
+
+/// A founded store's content, checked: `snapshot.index <= hard_state.commit <= last index`, entries contiguous from
+/// `snapshot.index + 1`, terms never falling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredLog {
+    /// Hash of the founding snapshot.
+    pub genesis: Genesis,
+    /// The newest hard state.
+    pub hard_state: HardState,
+    /// The newest snapshot.
+    pub snapshot: Snapshot,
+    /// The entries after it.
+    pub entries: Vec<Entry>,
+}

@@ -1,0 +1,30 @@
+//! Tombola: a replicated reward pool. Every draw is decided once, by weight, among what is in stock; it is on the disks of
+//! a majority before it is answered; a retry never awards twice; any node answers a linearizable read.
+//!
+//! The layers, each knowing only what stands below it:
+//!
+//! ```text
+//! cli ── server ── runtime ──┬── replica ── pool
+//!                            ├── storage
+//!                            └── transport
+//! client ── transport
+//! ```
+//!
+//! **Purity.** [`pool`] and [`replica`] have no clock, no I/O, no thread, no async and no randomness of the operating
+//! system: time and entropy arrive in their input. `clippy.toml` and `tests/tidy.rs` hold them to it.
+
+pub mod api;
+pub mod client;
+pub mod codec;
+pub mod durable;
+pub mod pool;
+pub mod replica;
+pub mod runtime;
+pub mod storage;
+pub mod transport;
+pub mod types;
+
+#[cfg(not(madsim))]
+pub mod cli;
+#[cfg(not(madsim))]
+pub mod server;

@@ -1,0 +1,228 @@
+//! The pool's words: ids, keys and numbers, each valid by construction. A value of one of these types has been checked,
+//! wherever it came from: decoding checks too.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Millis, NotAUuid, parse_uuid, write_uuid};
+
+/// Greatest quantity, sum of weights and `added` counter: the integers that JSON keeps exact.
+pub const QUANTITY_MAX: u64 = (1 << 53) - 1;
+/// Longest item id in bytes.
+pub const ITEM_ID_BYTES_MAX: usize = 64;
+/// Longest pool id in bytes.
+pub const POOL_ID_BYTES_MAX: usize = 63;
+/// Longest actor name in bytes.
+pub const ACTOR_BYTES_MAX: usize = 64;
+
+/// A name or key that breaks a rule of form. Nothing was applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// A pool id.
+    #[error("a pool id has 1 to 63 characters of a-z, 0-9 and -, and starts with a letter: {0:?}")]
+    Pool(String),
+    /// An item id.
+    #[error("an item id has 1 to 64 bytes of UTF-8 without control characters: {0:?}")]
+    Item(String),
+    /// An actor.
+    #[error("an actor's name has at most 64 bytes")]
+    Actor,
+    /// A request key.
+    #[error("a request key is a UUIDv7 in hyphenated form, as `tombola key` makes one: {0:?}")]
+    Key(String),
+}
+
+/// Names a pool: 1 to 63 characters of `a-z 0-9 -`, starting with a letter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PoolId(Arc<str>);
+
+impl PoolId {
+    /// The pool that exists from the cluster's birth.
+    pub fn default_pool() -> Self {
+        Self("default".into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PoolId {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        let legal = (1..=POOL_ID_BYTES_MAX).contains(&text.len())
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if legal { Ok(Self(text.into())) } else { Err(InvalidName::Pool(text)) }
+    }
+}
+
+/// Names an item within its pool: 1 to 64 bytes of UTF-8 without control characters. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ItemId(Arc<str>);
+
+impl ItemId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ItemId {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        let legal = (1..=ITEM_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        if legal { Ok(Self(text.into())) } else { Err(InvalidName::Item(text)) }
+    }
+}
+
+/// Who sent a command: the authenticated name, at most 64 bytes; empty when there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Actor(String);
+
+impl Actor {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Actor {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        if text.len() <= ACTOR_BYTES_MAX { Ok(Self(text)) } else { Err(InvalidName::Actor) }
+    }
+}
+
+macro_rules! text {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().to_owned()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                text.to_owned().try_into()
+            }
+        }
+    };
+}
+text!(PoolId);
+text!(ItemId);
+text!(Actor);
+
+/// Names a request for ever: 16 bytes that its caller made, holding their own time (UUIDv7 of RFC 9562: 48 bits of
+/// milliseconds, version 7, variant 2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "[u8; 16]", into = "[u8; 16]")]
+pub struct RequestKey([u8; 16]);
+
+impl RequestKey {
+    /// A key of time `at` (its low 48 bits) with 74 bits out of `entropy`.
+    pub fn new(at: Millis, entropy: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&at.0.to_be_bytes()[2..]);
+        bytes[6..].copy_from_slice(&entropy);
+        bytes[6] = 0x70 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        Self(bytes)
+    }
+
+    /// The time that the key holds.
+    pub fn time(&self) -> Millis {
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&self.0[..6]);
+        Millis(u64::from_be_bytes(bytes))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl TryFrom<[u8; 16]> for RequestKey {
+    type Error = InvalidName;
+
+    fn try_from(bytes: [u8; 16]) -> Result<Self, InvalidName> {
+        let key = Self(bytes);
+        if bytes[6] >> 4 == 7 && bytes[8] >> 6 == 2 { Ok(key) } else { Err(InvalidName::Key(key.to_string())) }
+    }
+}
+
+impl From<RequestKey> for [u8; 16] {
+    fn from(key: RequestKey) -> Self {
+        key.0
+    }
+}
+
+impl FromStr for RequestKey {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        parse_uuid(text).map_err(|NotAUuid| InvalidName::Key(text.to_owned()))?.try_into()
+    }
+}
+
+impl fmt::Display for RequestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uuid(&self.0, f)
+    }
+}
+
+impl fmt::Debug for RequestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestKey({self})")
+    }
+}
+
+/// An integer weight, what the predecessor's API calls probability: the odds of an item are its weight over the sum of
+/// the weights of what can be awarded. 0 is never drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Weight(pub u32);
+
+/// How much of an item there is to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stock {
+    /// So many units, at most [`QUANTITY_MAX`].
+    Finite(u64),
+    /// Never exhausted.
+    Unlimited,
+}
+
+/// Version of a pool's definition: its etag and the version of its odds at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Version(pub u64);
+
+/// Number of a draw step within its pool, rising, from 1: award id and the predecessor's request id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DrawSeq(pub u64);
+
+macro_rules! shown_as_its_number {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    )*};
+}
+shown_as_its_number!(Weight, Version, DrawSeq);

@@ -1,0 +1,1 @@
+//! Thin adapters on [`crate::runtime::NodeHandle`]: gRPC and the native protocol.
