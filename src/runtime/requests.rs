@@ -76,10 +76,10 @@ struct Open {
     /// At least one.
     waiters: Vec<Waiter>,
     place: Place,
-    /// How often it was sent under its present key.
+    /// How often it was sent.
     sent: u32,
-    /// It has left this node under its present key: copies may be anywhere.
-    left: bool,
+    /// An earlier copy under its present key may be in a log, or on its way to one.
+    astray: bool,
 }
 
 impl Open {
@@ -92,7 +92,7 @@ impl Open {
 
     /// Might it be applied, for all this node knows?
     fn is_possibly_applied(&self) -> bool {
-        self.left || matches!(self.place, Place::Proposed { .. })
+        self.astray || self.proposal().is_some()
     }
 
     /// The answer when there is none; `otherwise` if it is surely not applied.
@@ -158,7 +158,7 @@ impl Requests {
             self.keyed.entry(key).or_insert(id);
         }
         self.queue.insert(id);
-        self.open.insert(id, Open { command, waiters: vec![waiter], place: Place::Queued, sent: 0, left: false });
+        self.open.insert(id, Open { command, waiters: vec![waiter], place: Place::Queued, sent: 0, astray: false });
     }
 
     /// Is nobody waiting?
@@ -174,29 +174,22 @@ impl Requests {
     /// Takes what [`Self::peek`] shows, to be proposed here.
     pub fn propose(&mut self, id: ProposalId) -> Measured {
         let term = self.view.term;
-        self.send(id, |_| Place::Proposed { id, term })
+        self.send(id, Place::Proposed { id, term })
     }
 
     /// Takes what [`Self::peek`] shows, to be forwarded to the leader `to`.
     pub fn forward(&mut self, id: ProposalId, to: ReplicaId, now: Tick) -> Measured {
-        let term = self.view.term;
-        let (command, request, until) = {
-            let command = self.send(id, |open| Place::Forwarded { id, to, term, until: now.plus(open.patience()) });
-            let request = self.proposals[&id];
-            (command, request, self.open[&request].place)
-        };
-        if let Place::Forwarded { until, .. } = until {
-            self.alarms.entry(until).or_default().push(request);
-        }
-        command
+        let (term, request) = (self.view.term, *self.queue.first().expect("what is taken was seen by peek"));
+        let until = now.plus(self.open[&request].patience());
+        self.alarms.entry(until).or_default().push(request);
+        self.send(id, Place::Forwarded { id, to, term, until })
     }
 
-    fn send(&mut self, id: ProposalId, place: impl FnOnce(&Open) -> Place) -> Measured {
+    fn send(&mut self, id: ProposalId, place: Place) -> Measured {
         let request = self.queue.pop_first().expect("what is taken was seen by peek");
         let open = self.open.get_mut(&request).expect("what is queued is open");
-        open.place = place(open);
+        open.place = place;
         open.sent += 1;
-        open.left |= matches!(open.place, Place::Forwarded { .. });
         self.proposals.insert(id, request);
         open.command.clone()
     }
@@ -204,17 +197,18 @@ impl Requests {
     /// The leader or the term may have changed: what was sent under the old ones is sent again.
     pub fn handle_view(&mut self, view: View) {
         self.view = view;
-        self.send_again(|place| match place {
+        let old = self.sent(|place| match place {
             Place::Queued | Place::Pausing { .. } => false,
             Place::Proposed { term, .. } => (term, Leader::Here) != (view.term, view.leader),
             Place::Forwarded { to, term, .. } => (term, Leader::Peer(to)) != (view.term, view.leader),
         });
+        old.into_iter().for_each(|id| self.give_up(id, Place::Queued));
     }
 
     /// The link to a peer was lost: what was forwarded to it may be lost too.
     pub fn handle_unreachable(&mut self, peer: ReplicaId, now: Tick) {
-        let lost: Vec<_> = self.sent(|place| matches!(place, Place::Forwarded { to, .. } if to == peer));
-        lost.into_iter().for_each(|id| self.pause(id, now));
+        let lost = self.sent(|place| matches!(place, Place::Forwarded { to, .. } if to == peer));
+        lost.into_iter().for_each(|id| self.give_up(id, Place::Pausing { until: now.plus(PAUSE_TICKS) }));
     }
 
     /// Something became of a proposal. `fresh_key` makes a key of the given cluster time.
@@ -236,12 +230,30 @@ impl Requests {
         if teller != asked {
             return;
         }
-        match result {
-            ProposalResult::NotProposed { .. } | ProposalResult::Superseded => self.pause(request, now),
-            ProposalResult::Applied(outcome) => match refused_for_its_time(open, &outcome) {
-                Some(time) => self.send_under(request, fresh_key(time)),
-                None => self.answer(request, &outcome),
-            },
+        let pause = Place::Pausing { until: now.plus(PAUSE_TICKS) };
+        match (result, teller) {
+            (ProposalResult::Applied(outcome), _) => self.decided(request, outcome, fresh_key),
+            // This replica's word is final for its own copy. A peer's is not: the network may deliver a copy twice.
+            (ProposalResult::NotProposed { .. } | ProposalResult::Superseded, Teller::Here) => {
+                self.place(request, pause);
+            }
+            (ProposalResult::NotProposed { .. } | ProposalResult::Superseded, Teller::Peer(_)) => {
+                self.give_up(request, pause);
+            }
+        }
+    }
+
+    fn decided(&mut self, id: RequestId, outcome: Outcome, fresh_key: impl FnOnce(Millis) -> RequestKey) {
+        let open = self.open.get_mut(&id).expect("the caller has just seen it");
+        match (&outcome.result, open.command.command.origin) {
+            // A key made here was too old: nothing was done under it and nothing ever will be, unless an earlier copy was
+            // in time.
+            (Err(Refusal::KeyExpired { now, .. }), KeyOrigin::Server) if !open.astray => {
+                open.command.command.key = fresh_key(*now);
+                self.place(id, Place::Queued);
+            }
+            (Err(Refusal::KeyExpired { .. }), KeyOrigin::Server) => drop(self.close(id)),
+            _ => self.answer(id, &outcome),
         }
     }
 
@@ -264,7 +276,10 @@ impl Requests {
             return;
         }
         match open.place {
-            Place::Pausing { until } | Place::Forwarded { until, .. } if until <= now => self.queue_again(id),
+            Place::Pausing { until } if until <= now => self.place(id, Place::Queued),
+            Place::Forwarded { until, .. } if until <= now => {
+                self.give_up(id, Place::Queued);
+            }
             _ => {}
         }
     }
@@ -285,49 +300,27 @@ impl Requests {
         Some(open)
     }
 
-    /// Sends a request under another key: nothing was done under its present one, and nothing will be.
-    fn send_under(&mut self, id: RequestId, key: RequestKey) {
-        self.queue_again(id);
-        let open = self.open.get_mut(&id).expect("the caller has just seen it");
-        open.command.command.key = key;
-        (open.sent, open.left) = (0, false);
-    }
-
     fn sent(&self, which: impl Fn(Place) -> bool) -> Vec<RequestId> {
         self.proposals.values().copied().filter(|id| which(self.open[id].place)).collect()
     }
 
-    fn send_again(&mut self, which: impl Fn(Place) -> bool) {
-        self.sent(which).into_iter().for_each(|id| self.queue_again(id));
+    /// Stops waiting for the copy that was sent, which may be applied all the same.
+    fn give_up(&mut self, id: RequestId, place: Place) {
+        self.open.get_mut(&id).expect("only open requests are given up").astray = true;
+        self.place(id, place);
     }
 
-    fn queue_again(&mut self, id: RequestId) {
-        self.place(id, Place::Queued);
-        self.queue.insert(id);
-    }
-
-    fn pause(&mut self, id: RequestId, now: Tick) {
-        let until = now.plus(PAUSE_TICKS);
-        self.place(id, Place::Pausing { until });
-        self.alarms.entry(until).or_default().push(id);
-    }
-
-    /// Puts a request where it has no open proposal.
+    /// Puts a request where it waits to be sent again.
     fn place(&mut self, id: RequestId, place: Place) {
         let open = self.open.get_mut(&id).expect("only open requests are placed");
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
         }
         open.place = place;
-    }
-}
-
-/// Was the only copy ever sent, under a key that this node made, refused because of the key's time? Then nothing was done,
-/// and nothing will be. Returns the cluster time that the refusal carries.
-fn refused_for_its_time(open: &Open, outcome: &Outcome) -> Option<Millis> {
-    let is_first = open.sent == 1 && open.command.command.origin == KeyOrigin::Server;
-    match outcome.result {
-        Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now }) if is_first => Some(now),
-        _ => None,
+        match place {
+            Place::Queued => _ = self.queue.insert(id),
+            Place::Pausing { until } => self.alarms.entry(until).or_default().push(id),
+            Place::Proposed { .. } | Place::Forwarded { .. } => unreachable!("this one is sent"),
+        }
     }
 }
