@@ -5,7 +5,7 @@ mod handle;
 mod peer;
 mod persist;
 
-pub use environment::Environment;
+pub use environment::{Environment, NoEntropy};
 pub use handle::*;
 pub use peer::*;
 pub use persist::{Persist, PersistError};
