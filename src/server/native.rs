@@ -270,3 +270,56 @@ fn frame(replies: Vec<ClientReply>) -> Vec<u8> {
         encode_frame(&ServerFrame { replies }).expect("failures are short, and there are few of them")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Read,
+        pool::{Answer, Verification},
+        types::Index,
+    };
+
+    /// A reply of about so many bytes.
+    fn reply(id: u64, bytes: usize) -> ClientReply {
+        let violations = vec!["x".repeat(bytes)];
+        let answer = Answer::Verified(Verification { pools: 0, items: 0, keys: 0, violations });
+        ClientReply { id, now: Millis(1), reply: Ok(Reply::Read(Read { index: Index(1), now: Millis(1), answer })) }
+    }
+
+    fn decode(bytes: &[u8]) -> Vec<ClientReply> {
+        let mut reader = FrameReader::<ServerFrame>::default();
+        reader.push(bytes);
+        let frame = reader.next_frame().unwrap().expect("a whole frame");
+        assert!(!reader.is_mid_frame());
+        frame.replies
+    }
+
+    #[test]
+    fn what_waits_goes_together_in_frames_of_reasonable_length() {
+        let replies: Vec<_> = (0..100).map(|id| reply(id, 10_000)).collect();
+        let frames = frames(replies.clone());
+        assert_eq!(frames.len(), 4, "a megabyte in quarters");
+        assert!(frames.iter().all(|frame| frame.len() < FRAME_BYTES_AIM + 100));
+        let decoded: Vec<_> = frames.iter().flat_map(|frame| decode(frame)).collect();
+        assert_eq!(decoded, replies);
+        assert!(super::frames(vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_long_reply_has_a_frame_of_its_own() {
+        let replies = vec![reply(1, 10), reply(2, 1 << 20), reply(3, 10)];
+        let ids: Vec<Vec<_>> =
+            frames(replies).iter().map(|frame| decode(frame).iter().map(|reply| reply.id).collect()).collect();
+        assert_eq!(ids, [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn a_reply_that_fits_no_frame_is_told_as_a_failure() {
+        let told: Vec<_> =
+            frames(vec![reply(1, 10), reply(2, 17 << 20)]).iter().flat_map(|frame| decode(frame)).collect();
+        assert!(told[0].reply.is_ok());
+        let Err(failure) = &told[1].reply else { panic!("it does not fit") };
+        assert_eq!((told[1].id, failure.code()), (2, "MALFORMED"));
+    }
+}

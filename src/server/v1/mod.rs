@@ -56,7 +56,7 @@ impl RewardPool {
         Self { node }
     }
 
-    /// Has a mutation decided, as who asked, in the time that was given. A refusal is a status here; the effect comes back as the message it is told in.
+    /// Has a mutation decided. A refusal is a status here; an effect comes back as the message that it is told in.
     async fn submit(&self, asked: Asked, pool: String, key: &str, action: Action) -> Result<Found, Status> {
         let pool = pool_id(pool)?;
         let key = (!key.is_empty()).then(|| request_key(key)).transpose()?;
