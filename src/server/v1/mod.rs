@@ -1,7 +1,7 @@
 //! The services of package `tombola.v1`: unary, keyed, hence safe to retry.
 //!
 //! Each handler reads a message into the words of [`crate::pool`], submits or reads, and writes the answer back; the
-//! translations are in [`words`]. The answer to a mutation is written by one function, [`words::found`], for the call
+//! translations are in `words`. The answer to a mutation is written by one function, `words::found`, for the call
 //! itself and for GetOutcome alike, so that an outcome asked for later reads exactly as it was told.
 
 mod cluster;
