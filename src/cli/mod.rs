@@ -15,10 +15,13 @@ pub mod exit;
 pub mod item;
 pub mod key;
 pub mod log;
+pub mod mutate;
+pub mod nodes;
 pub mod outcome;
 pub mod output;
 pub mod pool;
 pub mod serve;
+pub mod session;
 pub mod state;
 pub mod verify;
 
