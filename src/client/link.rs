@@ -27,10 +27,8 @@ use super::{
     Call, ClientCall, ClientFrame, ClientReply, ServerFrame,
     wire::{CloseCode, Frame, FrameReader, encode_frame},
 };
-use crate::codec;
+use crate::{codec, transport::identity::NODE_NAME};
 
-/// The name that every node's certificate proves to clients.
-const NODE_NAME: &str = "node.tombola.internal";
 /// How long connecting may take, over all addresses of the endpoint's name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Calls waiting for the writer; beyond them callers wait.
