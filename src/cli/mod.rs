@@ -2,7 +2,111 @@
 //!
 //! `args` says what can be typed, one file a verb does it, `output` prints it, `exit` says how it ended.
 
+pub mod args;
+pub mod bench;
 pub mod certs;
+pub mod claim;
+pub mod cluster;
 pub mod config;
 pub mod dev;
+pub mod discovery;
+pub mod draw;
+pub mod exit;
+pub mod item;
+pub mod key;
+pub mod log;
+pub mod outcome;
+pub mod output;
+pub mod pool;
 pub mod serve;
+pub mod state;
+pub mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::{Args, Format, Globals, Verb};
+pub use exit::{CliError, Exit};
+
+/// The binary: reads the command line, does what it says, and tells how it ended.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return not_understood(&error).into(),
+    };
+    let format = args.globals.output;
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(Exit::Other, "RUNTIME", format!("cannot start: {error}")))
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(args));
+            runtime.shutdown_background();
+            ended
+        });
+    let exit = ended.unwrap_or_else(|error| {
+        output::error(format, &error);
+        error.exit
+    });
+    exit.into()
+}
+
+/// The command line was not understood, or `--help` or `--version` was asked for. clap knows what to print; scripts that
+/// ask for JSON get the error in their own form.
+fn not_understood(error: &clap::Error) -> Exit {
+    let mut words = std::env::args().skip(1);
+    let json = words.any(|word| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json"))
+        || std::env::args()
+            .zip(std::env::args().skip(1))
+            .any(|(flag, value)| matches!(flag.as_str(), "-o" | "--output") && value == "json");
+    if !error.use_stderr() {
+        output::stdout(&error.render().to_string());
+        return Exit::Ok;
+    }
+    if json {
+        let text = error.render().to_string();
+        let message = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().trim();
+        output::error(Format::Json, &CliError::usage(message).hint("see `tombola --help`"));
+    } else {
+        let _ = error.print();
+    }
+    Exit::Usage
+}
+
+async fn run(args: Args) -> Result<Exit, CliError> {
+    let Args { globals, verb } = args;
+    let serves = matches!(verb, Verb::Serve(_) | Verb::Dev(_));
+    log::start(&globals, if serves { "info" } else { "warn" })?;
+    match verb {
+        // These two stop cleanly by themselves.
+        Verb::Dev(args) => dev::run(args, &globals).await,
+        Verb::Serve(args) => serve::run(args, &globals).await,
+        verb => {
+            tokio::select! {
+                biased;
+                ended = ask(verb, &globals) => ended,
+                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            }
+        }
+    }
+}
+
+async fn ask(verb: Verb, globals: &Globals) -> Result<Exit, CliError> {
+    match verb {
+        Verb::Dev(args) => dev::run(args, globals).await,
+        Verb::Serve(args) => serve::run(args, globals).await,
+        Verb::Draw(args) => draw::run(args, globals).await,
+        Verb::Claim(args) => claim::run(args, globals).await,
+        Verb::State(args) => state::run(args, globals).await,
+        Verb::Outcome(args) => outcome::run(args, globals).await,
+        Verb::Key(args) => key::run(args, globals).await,
+        Verb::Item(args) => item::run(args, globals).await,
+        Verb::Pool(args) => pool::run(args, globals).await,
+        Verb::Cluster(args) => cluster::run(args, globals).await,
+        Verb::Verify(args) => verify::run(args, globals).await,
+        Verb::Bench(args) => bench::run(args, globals).await,
+        Verb::Certs(args) => certs::run(args, globals).await,
+        Verb::Config(args) => config::run(args, globals).await,
+    }
+}

@@ -1,4 +1,5 @@
 //! The native client.
 
 mod protocol;
+pub mod wire;
 pub use protocol::*;

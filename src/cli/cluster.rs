@@ -1,0 +1,12 @@
+//! To come.
+use super::{CliError, Exit, Globals};
+/// Arguments.
+#[derive(Debug, clap::Subcommand)]
+pub enum Args {
+    /// x
+    X,
+}
+/// Runs the verb.
+pub async fn run(_args: Args, _globals: &Globals) -> Result<Exit, CliError> {
+    Ok(Exit::Ok)
+}

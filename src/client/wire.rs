@@ -1,0 +1,268 @@
+//! Frames as bytes: what both ends of the client protocol share below [`ClientFrame`] and [`ServerFrame`].
+//!
+//! A frame is a little-endian `u32` length and that many bytes of one value, encoded by [`crate::codec`]. The length is
+//! checked against the type's own bound as soon as its four bytes are there: nothing is kept, let alone allocated, for a
+//! frame that will not be accepted. No I/O here: bytes go in by [`FrameReader::push`] in whatever pieces they arrive, and
+//! frames come out. After an error the stream has no known frame boundary any more, so the connection is to be closed,
+//! with one of the codes of [`CloseCode`].
+
+use std::marker::PhantomData;
+
+use bytes::{Buf, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::protocol::{CLIENT_FRAME_BYTES_MAX, ClientFrame, ServerFrame};
+use crate::codec::{self, DecodeError};
+
+/// Longest [`ServerFrame`] in bytes: the state of the largest legal pool (65 536 items with ids of 64 bytes) fits.
+pub const SERVER_FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of the length in front of every frame.
+const LENGTH_BYTES: usize = 4;
+
+/// A value that travels as one frame, and how long it may be.
+pub trait Frame: Serialize + DeserializeOwned {
+    /// Longest encoding in bytes, the length in front of it aside.
+    const BYTES_MAX: usize;
+}
+
+impl Frame for ClientFrame {
+    const BYTES_MAX: usize = CLIENT_FRAME_BYTES_MAX;
+}
+
+impl Frame for ServerFrame {
+    const BYTES_MAX: usize = SERVER_FRAME_BYTES_MAX;
+}
+
+/// Why a connection of this protocol was closed: the code of the QUIC application close. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCode {
+    /// Nothing is wrong; the closing side is done.
+    Done,
+    /// The other side sent bytes that are no frame; the reason says what was wrong with them.
+    Malformed,
+    /// The node is stopping: ask another one.
+    Draining,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Done => 0,
+            Self::Malformed => 1,
+            Self::Draining => 2,
+        }
+    }
+}
+
+/// Bytes that are no frame, or a value that does not fit in one.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than this kind of frame may be.
+    #[error("a frame of {bytes} bytes is longer than the {bytes_max} allowed")]
+    TooLong {
+        /// The length announced or needed.
+        bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// Not the encoding of the value expected.
+    #[error("malformed frame: {0}")]
+    Malformed(#[from] DecodeError),
+}
+
+/// The frame's bytes, length included.
+///
+/// # Errors
+/// [`FrameError::TooLong`] if the other side would refuse it.
+pub fn encode_frame<F: Frame>(frame: &F) -> Result<Vec<u8>, FrameError> {
+    let body = codec::encode(frame);
+    let length = checked_length::<F>(body.len())?;
+    let mut bytes = Vec::with_capacity(LENGTH_BYTES + body.len());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+fn checked_length<F: Frame>(bytes: usize) -> Result<u32, FrameError> {
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= F::BYTES_MAX => Ok(length),
+        _ => Err(FrameError::TooLong { bytes, bytes_max: F::BYTES_MAX }),
+    }
+}
+
+/// Turns a stream of bytes into frames. Take every frame out before pushing more, and it never holds more than one
+/// frame's bound and one piece.
+#[derive(Debug)]
+pub struct FrameReader<F> {
+    /// Received and not yet decoded.
+    buffer: BytesMut,
+    frames: PhantomData<fn() -> F>,
+}
+
+impl<F> Default for FrameReader<F> {
+    fn default() -> Self {
+        Self { buffer: BytesMut::new(), frames: PhantomData }
+    }
+}
+
+impl<F: Frame> FrameReader<F> {
+    /// Takes the next piece of the stream.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// The next frame, or `None` until more bytes are there.
+    ///
+    /// # Errors
+    /// The bytes are no frame. The reader stands where it stood: it gives the same error again.
+    pub fn next_frame(&mut self) -> Result<Option<F>, FrameError> {
+        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        checked_length::<F>(length)?;
+        let Some(body) = self.buffer[LENGTH_BYTES..].get(..length) else { return Ok(None) };
+        let frame = codec::decode(body, F::BYTES_MAX)?;
+        self.buffer.advance(LENGTH_BYTES + length);
+        Ok(Some(frame))
+    }
+
+    /// Does a frame stand half received? At the end of a stream that is an error of the other side.
+    pub fn is_mid_frame(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        api::{Failure, NotApplied},
+        client::{Call, ClientCall, ClientReply, Reply},
+        pool::{Action, PoolId, RequestKey},
+        types::Millis,
+    };
+
+    fn draw_five() -> ClientFrame {
+        let key = RequestKey::new(Millis(0x0102_0304_0506), [0x11; 10]);
+        let call = Call::Submit { pool: PoolId::default_pool(), key: Some(key), action: Action::Draw { count: 5 } };
+        ClientFrame { calls: vec![ClientCall { id: 7, timeout_ms: 2_000, call }] }
+    }
+
+    #[test]
+    fn a_client_frame_has_golden_bytes() {
+        let golden = [
+            [62, 0, 0, 0].as_slice(),                       // length
+            &[1, 0, 0, 0, 0, 0, 0, 0],                      // one call
+            &[7, 0, 0, 0, 0, 0, 0, 0],                      // its id
+            &[0xd0, 7, 0, 0],                               // 2 000 ms
+            &[0, 0, 0, 0],                                  // Submit
+            &[7, 0, 0, 0, 0, 0, 0, 0],                      // length of the pool's id
+            b"default",                                     //
+            &[1, 1, 2, 3, 4, 5, 6, 0x71, 0x11, 0x91, 0x11], // Some(key): time, version, variant
+            &[0x11; 6],                                     //
+            &[0, 0, 0, 0],                                  // by weight: Draw
+            &[5, 0],                                        // five
+        ]
+        .concat();
+        assert_eq!(encode_frame(&draw_five()).unwrap(), golden);
+    }
+
+    #[test]
+    fn a_server_frame_has_golden_bytes() {
+        let reply = Err(Failure::NotApplied(NotApplied::Overloaded { retry_after_ms: 20 }));
+        let frame = ServerFrame { replies: vec![ClientReply { id: 7, now: Millis(9), reply }] };
+        let golden = [
+            [40, 0, 0, 0].as_slice(),   // length
+            &[1, 0, 0, 0, 0, 0, 0, 0],  // one reply
+            &[7, 0, 0, 0, 0, 0, 0, 0],  // its id
+            &[9, 0, 0, 0, 0, 0, 0, 0],  // now
+            &[1, 0, 0, 0, 0, 0, 0, 0],  // Err(NotApplied(..))
+            &[1, 0, 0, 0, 20, 0, 0, 0], // Overloaded, 20 ms
+        ]
+        .concat();
+        assert_eq!(encode_frame(&frame).unwrap(), golden);
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_arrive() {
+        let one = draw_five();
+        let two = ClientFrame { calls: vec![] };
+        let bytes = [encode_frame(&one).unwrap(), encode_frame(&two).unwrap()].concat();
+        for piece in 1..bytes.len() {
+            let mut reader = FrameReader::<ClientFrame>::default();
+            let mut frames = vec![];
+            for piece in bytes.chunks(piece) {
+                reader.push(piece);
+                while let Some(frame) = reader.next_frame().unwrap() {
+                    frames.push(frame);
+                }
+            }
+            assert_eq!(frames, [one.clone(), two.clone()]);
+            assert!(!reader.is_mid_frame());
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_bound_is_refused_before_its_bytes_arrive() {
+        let mut reader = FrameReader::<ClientFrame>::default();
+        reader.push(&u32::try_from(CLIENT_FRAME_BYTES_MAX + 1).unwrap().to_le_bytes());
+        assert!(matches!(reader.next_frame(), Err(FrameError::TooLong { .. })));
+        assert!(matches!(reader.next_frame(), Err(FrameError::TooLong { .. })), "an error stays");
+    }
+
+    #[test]
+    fn a_body_that_is_longer_than_its_value_is_malformed() {
+        let mut bytes = encode_frame(&ClientFrame { calls: vec![] }).unwrap();
+        bytes[0] += 1;
+        bytes.push(0);
+        let mut reader = FrameReader::<ClientFrame>::default();
+        reader.push(&bytes);
+        assert!(matches!(reader.next_frame(), Err(FrameError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_value_too_long_for_a_frame_is_not_encoded() {
+        let status = ClientCall { id: 0, timeout_ms: 0, call: Call::Status };
+        let frame = ClientFrame { calls: vec![status; CLIENT_FRAME_BYTES_MAX / 16] };
+        assert!(matches!(encode_frame(&frame), Err(FrameError::TooLong { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_frames_or_an_error(pieces in proptest::collection::vec(any::<Vec<u8>>(), 0..8)) {
+            let mut reader = FrameReader::<ClientFrame>::default();
+            'stream: for piece in pieces {
+                reader.push(&piece);
+                loop {
+                    match reader.next_frame() {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(_) => break 'stream,
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_damaged_frame_never_panics(at in 0usize..64, value: u8, cut in 0usize..80) {
+            let mut bytes = encode_frame(&draw_five()).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = value;
+            bytes.truncate(cut);
+            let mut reader = FrameReader::<ClientFrame>::default();
+            reader.push(&bytes);
+            let _ = reader.next_frame();
+        }
+
+        #[test]
+        fn any_reply_of_a_node_round_trips(id: u64, now: u64) {
+            let frame = ServerFrame { replies: vec![ClientReply { id, now: Millis(now), reply: Ok(Reply::Transferred) }] };
+            let mut reader = FrameReader::<ServerFrame>::default();
+            reader.push(&encode_frame(&frame).unwrap());
+            prop_assert_eq!(reader.next_frame().unwrap(), Some(frame));
+        }
+    }
+}
