@@ -70,7 +70,11 @@ pub(super) fn check(
         wrong.push(source.diagnostic(items.referenced, format!("a pool has at most {ITEMS_MAX} items")));
     } else if codec::encoded_len(&catalog) > BATCH_BYTES_MAX - ENTRY_REST_BYTES {
         let message = "the catalog is too large for one log entry (1 MiB)";
-        wrong.push(source.diagnostic(items.referenced, message).help("start with a part of it, and add the rest with `item set`"));
+        wrong.push(
+            source
+                .diagnostic(items.referenced, message)
+                .help("start with a part of it, and add the rest with `item set`"),
+        );
     }
     catalog
 }
@@ -82,10 +86,14 @@ fn check_item(item: &file::Item, source: &Source) -> Result<CatalogItem, Vec<Dia
     });
     let stock = match item.quantity.value {
         -1 => Ok(Stock::Unlimited),
-        quantity => u64::try_from(quantity).ok().filter(|&quantity| quantity <= QUANTITY_MAX).map(Stock::Finite).ok_or_else(|| {
-            let message = format!("a quantity is -1 (unlimited) or 0 to {QUANTITY_MAX}");
-            source.diagnostic(item.quantity.referenced, message)
-        }),
+        quantity => {
+            u64::try_from(quantity).ok().filter(|&quantity| quantity <= QUANTITY_MAX).map(Stock::Finite).ok_or_else(
+                || {
+                    let message = format!("a quantity is -1 (unlimited) or 0 to {QUANTITY_MAX}");
+                    source.diagnostic(item.quantity.referenced, message)
+                },
+            )
+        }
     };
     let weight = u32::try_from(item.probability.value).map(Weight).map_err(|_| {
         let message = format!("a weight (`probability`) is a whole number from 0 to {}", u32::MAX);

@@ -82,12 +82,15 @@ impl Source {
     fn retold(&self, error: &Error) -> Diagnostic {
         let error = error.without_snippet();
         let (message, help) = match error {
-            Error::SerdeUnknownField { field, expected, .. } => (format!("unknown key `{field}`"), suggest(field, expected)),
+            Error::SerdeUnknownField { field, expected, .. } => {
+                (format!("unknown key `{field}`"), suggest(field, expected))
+            }
             Error::SerdeUnknownVariant { variant, expected, .. } => {
                 (format!("`{variant}` is not known here"), suggest(variant, expected))
             }
             Error::SerdeMissingField { field, .. } => (format!("the key `{field}` is missing"), None),
             Error::DuplicateMappingKey { key: Some(key), .. } => (format!("the key `{key}` is given twice"), None),
+            Error::Unexpected { expected, .. } => (format!("expected {}", in_words(expected)), None),
             Error::InvalidScalar { ty, .. } => (format!("expected {}", in_words(ty)), None),
             Error::SerdeInvalidType { unexpected, expected, .. } => {
                 (format!("expected {}, found {unexpected}", in_words(expected)), None)
@@ -96,7 +99,11 @@ impl Source {
             Error::Eof { .. } => ("the file ends too early, or holds nothing".into(), None),
             Error::MultipleDocuments { .. } => ("a second document begins; one file is one document".into(), None),
             Error::Budget { .. } => ("the file is too large, or too deeply nested".into(), None),
-            other => (other.to_string().lines().next().unwrap_or_default().to_owned(), None),
+            other => {
+                let text = other.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                (line.rsplit_once(" at line ").map_or(line, |(message, _)| message).to_owned(), None)
+            }
         };
         let at = error.location().unwrap_or(Location::UNKNOWN);
         Diagnostic { help, ..self.diagnostic(at, message) }
@@ -158,7 +165,8 @@ impl fmt::Display for Diagnostic {
             let margin = " ".repeat(line.to_string().len());
             // A long line is shown from shortly before the place.
             let skipped = if *column > LINE_CHARS_MAX - 20 { column - 20 } else { 0 };
-            let shown: String = text.chars().skip(skipped).take(LINE_CHARS_MAX).map(|c| if c == '\t' { ' ' } else { c }).collect();
+            let shown: String =
+                text.chars().skip(skipped).take(LINE_CHARS_MAX).map(|c| if c == '\t' { ' ' } else { c }).collect();
             let carets = "^".repeat((*length).min(LINE_CHARS_MAX));
             let indent = " ".repeat(column - 1 - skipped);
             write!(f, "\n{margin} |\n{line} | {shown}\n{margin} | {indent}{carets}")?;
@@ -238,7 +246,9 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, distance) in [("", "abc", 3), ("node", "node", 0), ("ndoe", "node", 1), ("nodes", "node", 1), ("grcp", "grpc", 1)] {
+        for (a, b, distance) in
+            [("", "abc", 3), ("node", "node", 0), ("ndoe", "node", 1), ("nodes", "node", 1), ("grcp", "grpc", 1)]
+        {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }
     }

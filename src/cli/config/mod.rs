@@ -47,6 +47,7 @@ pub use diagnostic::{Diagnostic, Rejected};
 pub use settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing, TlsFiles};
 pub use units::{Address, Listen, Size, Span};
 
+use super::{CliError, Exit, Globals, output};
 use crate::types::ReplicaId;
 
 /// Port of node 1's gRPC side, from which all others are counted.
@@ -110,3 +111,67 @@ fn settle(source: &diagnostic::Source, overrides: &Overrides) -> Result<Settings
     let file: file::File = source.parse()?;
     resolve::resolve(source, file, overrides)
 }
+
+/// `config check` and `config show`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which of the two.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do with a configuration file.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Check a file; nothing is started
+    Check(Checked),
+    /// Show the values that count, each with where it is from
+    Show(Checked),
+}
+
+/// A configuration file, and what is said instead of it.
+#[derive(Debug, clap::Args)]
+pub struct Checked {
+    /// The file
+    pub file: PathBuf,
+    /// Instead of the file's values.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// Runs `config check` or `config show`.
+///
+/// # Errors
+/// The file is wrong: exit 2.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let (Verb::Check(Checked { file, overrides }) | Verb::Show(Checked { file, overrides })) = &args.verb;
+    let settings = load(file, overrides)?;
+    for warning in &settings.warnings {
+        output::stderr(&format!("warning: {warning}"));
+    }
+    match args.verb {
+        Verb::Check(_) => {
+            let json = serde_json::json!({ "file": file, "ok": true, "warnings": settings.warnings });
+            output::data(globals.output, &json, || format!("{}: ok\n", file.display()));
+        }
+        Verb::Show(_) => {
+            let json: Vec<_> = settings.rows.iter().map(Row::to_json).collect();
+            output::data(globals.output, &json, || {
+                let rows = settings.rows.iter().map(|Row { key, value, origin }| {
+                    vec![key.as_str().into(), value.as_str().into(), origin.to_string().into()]
+                });
+                output::table(&["key", "value", "from"], rows)
+            });
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+impl From<Rejected> for CliError {
+    fn from(rejected: Rejected) -> Self {
+        Self::new(Exit::Usage, "CONFIG_INVALID", rejected.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -95,14 +95,19 @@ impl Resolver<'_> {
             ("data_dir", file.data_dir.as_ref().map(|dir| dir.referenced)),
         ] {
             if let Some(at) = at {
-                self.wrong(at, format!("`{key}` needs a `cluster`; without one, `working_dir` makes this the predecessor's file"));
+                self.wrong(
+                    at,
+                    format!("`{key}` needs a `cluster`; without one, `working_dir` makes this the predecessor's file"),
+                );
             }
         }
         let working_dir = self.path(file.working_dir.as_ref()?);
         let ours = working_dir.join("tombola");
         let node = ReplicaId(1);
         let default_port = super::ports_of(node, super::GRPC_PORT_BASE).grpc;
-        let grpc = match file.grpc.enabled.as_ref().is_some_and(|enabled| enabled.value) || self.overrides.grpc_listen.is_some() {
+        let grpc = match file.grpc.enabled.as_ref().is_some_and(|enabled| enabled.value)
+            || self.overrides.grpc_listen.is_some()
+        {
             true => self.grpc(&file.grpc, node, None, Plaintext::Anywhere),
             false => None,
         };
@@ -137,9 +142,10 @@ impl Resolver<'_> {
             let place = line(wal.referenced);
             format!("{place}: `wal` has no effect: every draw is durable before it is answered, and the log is compacted by itself")
         });
-        let working_dir = file.working_dir.as_ref().map(|dir| {
-            format!("{}: `working_dir` has no effect: `data_dir` replaced it", line(dir.referenced))
-        });
+        let working_dir = file
+            .working_dir
+            .as_ref()
+            .map(|dir| format!("{}: `working_dir` has no effect: `data_dir` replaced it", line(dir.referenced)));
         wal.into_iter().chain(working_dir).collect()
     }
 
@@ -203,12 +209,17 @@ impl Resolver<'_> {
         node: Option<ReplicaId>,
     ) -> Option<(Option<ClusterId>, Vec<Member>, Limits)> {
         let Some(Spanned { value: cluster, referenced, .. }) = cluster else {
-            self.missing("cluster", "its `id` and its `nodes`, the same text on all nodes; `tombola certs init` prints one");
+            self.missing(
+                "cluster",
+                "its `id` and its `nodes`, the same text on all nodes; `tombola certs init` prints one",
+            );
             return None;
         };
         let id = cluster.id.value.parse::<ClusterId>();
         match &id {
-            Ok(id) => self.rows.push(Row { key: "cluster.id".into(), value: id.to_string(), origin: line_of(&cluster.id) }),
+            Ok(id) => {
+                self.rows.push(Row { key: "cluster.id".into(), value: id.to_string(), origin: line_of(&cluster.id) })
+            }
             Err(error) => self.wrong(cluster.id.referenced, error.to_string()),
         }
         let members = self.members(&cluster.nodes, *referenced);
@@ -265,12 +276,18 @@ impl Resolver<'_> {
         let bytes = self.read::<Size>(limits.keys_bytes_max.as_ref());
         let bytes = self.settle("cluster.limits.keys_bytes_max", [None, bytes], || Size(default.keys_bytes_max)).0;
         if let Some(text) = limits.keys_bytes_max.as_ref().filter(|_| !KEYS_BYTES.contains(&bytes)) {
-            self.wrong(text.referenced, format!("from {} to {}", Size(*KEYS_BYTES.start()), Size(*KEYS_BYTES.end())));
+            self.wrong(
+                text.referenced,
+                format!("request keys may take {} to {}", Size(*KEYS_BYTES.start()), Size(*KEYS_BYTES.end())),
+            );
         }
         let age = self.read::<Span>(limits.keys_age_max.as_ref());
         let age = self.settle("cluster.limits.keys_age_max", [None, age], || Span(default.keys_age_ms_max)).0;
         if let Some(text) = limits.keys_age_max.as_ref().filter(|_| !KEYS_AGE_MS.contains(&age)) {
-            self.wrong(text.referenced, format!("from {} to {}", Span(*KEYS_AGE_MS.start()), Span(*KEYS_AGE_MS.end())));
+            self.wrong(
+                text.referenced,
+                format!("request keys are kept {} to {}", Span(*KEYS_AGE_MS.start()), Span(*KEYS_AGE_MS.end())),
+            );
         }
         Limits { keys_bytes_max: bytes, keys_age_ms_max: age }
     }
@@ -284,7 +301,10 @@ impl Resolver<'_> {
         let mut file = |key: &str, text: &Option<Spanned<String>>, in_dir: Option<&PathBuf>| {
             let own = text.as_ref().map(|text| (self.path(text), line_of(text)));
             let Some((path, origin)) = own.or_else(|| Some((in_dir?.clone(), line_of(tls.dir.as_ref()?)))) else {
-                self.missing(&format!("tls.{key}"), "without `tls.dir`, each file is named: node_ca, client_ca, cert, key");
+                self.missing(
+                    &format!("tls.{key}"),
+                    "without `tls.dir`, each file is named: node_ca, client_ca, cert, key",
+                );
                 return None;
             };
             self.rows.push(Row { key: format!("tls.{key}"), value: path.display().to_string(), origin });
@@ -299,15 +319,23 @@ impl Resolver<'_> {
 
     fn quic_listen(&mut self, quic: &file::Quic, me: &Member) -> Listen {
         let flag = self.overrides.quic_listen;
-        let flag = flag.map(|listen| (listen, self.overrides.origin_of("--quic-listen", "TOMBOLA_QUIC_LISTEN", &listen)));
+        let flag =
+            flag.map(|listen| (listen, self.overrides.origin_of("--quic-listen", "TOMBOLA_QUIC_LISTEN", &listen)));
         let file = self.read::<Listen>(quic.listen_address.as_ref());
         self.settle("quic.listen_address", [flag, file], || me.quic.to_listen())
     }
 
     /// `reached` is where others reach this node's gRPC side; without it and without any other word, it is not served.
-    fn grpc(&mut self, grpc: &file::Grpc, node: ReplicaId, reached: Option<&Address>, usual: Plaintext) -> Option<Grpc> {
+    fn grpc(
+        &mut self,
+        grpc: &file::Grpc,
+        node: ReplicaId,
+        reached: Option<&Address>,
+        usual: Plaintext,
+    ) -> Option<Grpc> {
         let flag = self.overrides.grpc_listen;
-        let flag = flag.map(|listen| (listen, self.overrides.origin_of("--grpc-listen", "TOMBOLA_GRPC_LISTEN", &listen)));
+        let flag =
+            flag.map(|listen| (listen, self.overrides.origin_of("--grpc-listen", "TOMBOLA_GRPC_LISTEN", &listen)));
         let enabled = grpc.enabled.as_ref().map(|enabled| (enabled.value, line_of(enabled)));
         let addressed = reached.is_some() || grpc.listen_address.is_some() || flag.is_some();
         if !self.settle("grpc.enabled", [None, enabled], || addressed) {
@@ -323,7 +351,8 @@ impl Resolver<'_> {
         if plaintext == Plaintext::OnLoopback && !listen.0.ip().is_loopback() {
             let at = grpc.plaintext.as_ref().map_or(Location::UNKNOWN, |text| text.referenced);
             let message = format!("plaintext on {listen}: others on the network could read and change every request");
-            let help = "leave `grpc.plaintext` out for TLS, listen on 127.0.0.1, or accept it with `plaintext: anywhere`";
+            let help =
+                "leave `grpc.plaintext` out for TLS, listen on 127.0.0.1, or accept it with `plaintext: anywhere`";
             self.wrong.push(self.source.diagnostic(at, message).help(help));
         }
         let reflection = grpc.reflection.as_ref().map(|reflection| (reflection.value, line_of(reflection)));
@@ -343,9 +372,19 @@ impl Resolver<'_> {
         } else if heartbeat.0 == 0 || !heartbeat.0.is_multiple_of(tick.0) {
             Some((&timing.heartbeat, format!("the heartbeat is a multiple of the tick, which is {tick}")))
         } else if !election.0.is_multiple_of(tick.0) || election.0 / tick.0 > ELECTION_TICKS_MAX {
-            Some((&timing.election, format!("the election timeout is a multiple of the tick, which is {tick}, and at most {ELECTION_TICKS_MAX} of them")))
+            Some((
+                &timing.election,
+                format!(
+                    "the election timeout is a multiple of the tick, which is {tick}, and at most {ELECTION_TICKS_MAX} of them"
+                ),
+            ))
         } else if election.0 / heartbeat.0 < ELECTION_HEARTBEATS_MIN {
-            Some((&timing.election, format!("the election timeout is at least {ELECTION_HEARTBEATS_MIN} heartbeats, which are {heartbeat} each")))
+            Some((
+                &timing.election,
+                format!(
+                    "the election timeout is at least {ELECTION_HEARTBEATS_MIN} heartbeats, which are {heartbeat} each"
+                ),
+            ))
         } else {
             None
         };

@@ -155,6 +155,13 @@ pub struct Row {
     pub origin: Origin,
 }
 
+impl Row {
+    /// The row as `config show -o json` prints it.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "key": self.key, "value": self.value, "from": self.origin.to_string() })
+    }
+}
+
 /// Where a value is from. A flag wins over the environment, that over the file, that over the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

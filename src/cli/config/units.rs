@@ -108,7 +108,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let (host, port) = split_host_port(text)?;
         if host.is_empty() {
-            return Err(format!("`{text}` names no host: others must know where to reach the node, as in `10.0.0.1:{port}`"));
+            return Err(format!(
+                "`{text}` names no host: others must know where to reach the node, as in `10.0.0.1:{port}`"
+            ));
         }
         if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
             return Err(format!("`{host}` is an address to listen on, not one where others reach the node"));
@@ -119,7 +121,11 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -139,7 +145,9 @@ impl FromStr for Listen {
         let ip = match host {
             "" => Ipv6Addr::UNSPECIFIED.into(),
             "localhost" => Ipv4Addr::LOCALHOST.into(),
-            host => host.parse().map_err(|_| format!("`{host}` is not an IP address; a process listens on one of its machine's"))?,
+            host => host
+                .parse()
+                .map_err(|_| format!("`{host}` is not an IP address; a process listens on one of its machine's"))?,
         };
         Ok(Self(SocketAddr::new(ip, port)))
     }
@@ -153,7 +161,8 @@ impl fmt::Display for Listen {
 
 /// Splits at the last colon; an IPv6 address stands in brackets.
 fn split_host_port(text: &str) -> Result<(&str, u16), String> {
-    let wrong = || format!("`{text}` is not an address: HOST:PORT, as in `127.0.0.1:50051`, with a port from 1 to 65535");
+    let wrong =
+        || format!("`{text}` is not an address: HOST:PORT, as in `127.0.0.1:50051`, with a port from 1 to 65535");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().ok().filter(|&port: &u16| port != 0).ok_or_else(wrong)?;
     let host = match host.strip_prefix('[') {
@@ -181,7 +190,8 @@ mod tests {
 
     #[test]
     fn what_has_no_unit_or_no_number_or_overflows_is_refused() {
-        for text in ["", "50", "ms", "-1s", "1.5s", "5 parsecs", "99999999999999999999ms", "999999999999999999d", "1S"] {
+        for text in ["", "50", "ms", "-1s", "1.5s", "5 parsecs", "99999999999999999999ms", "999999999999999999d", "1S"]
+        {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         for text in ["64", "64MB", "64M", "MiB", "18446744073709551615TiB"] {
@@ -196,7 +206,9 @@ mod tests {
         assert_eq!("[::1]:7".parse::<Address>().unwrap().to_string(), "[::1]:7");
         assert_eq!("node-1.example:7".parse::<Address>().unwrap().to_listen().to_string(), "[::]:7");
         assert_eq!("10.0.0.1:7".parse::<Address>().unwrap().to_listen().to_string(), "10.0.0.1:7");
-        for text in ["", "1.2.3.4", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "::1:5", "[::1", "http://x:1", ":5", "0.0.0.0:5"] {
+        for text in
+            ["", "1.2.3.4", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "::1:5", "[::1", "http://x:1", ":5", "0.0.0.0:5"]
+        {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
         assert!("example.org:5".parse::<Listen>().is_err());
