@@ -18,6 +18,7 @@ pub mod log;
 pub mod outcome;
 pub mod output;
 pub mod pool;
+pub mod ports;
 pub mod serve;
 pub mod state;
 pub mod verify;

@@ -48,31 +48,6 @@ pub use settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings
 pub use units::{Address, Listen, Size, Span};
 
 use super::{CliError, Exit, Globals, output};
-use crate::types::ReplicaId;
-
-/// Port of node 1's gRPC side, from which all others are counted.
-pub const GRPC_PORT_BASE: u16 = 50_051;
-
-/// A node's ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// TCP.
-    pub grpc: u16,
-    /// UDP.
-    pub quic: u16,
-    /// TCP.
-    pub admin: u16,
-}
-
-/// The usual ports of node `k`, counted from node 1's gRPC port: 10 apart, the three of a node side by side.
-///
-/// # Panics
-/// If they would go beyond 65535: what the user asked for has been checked before.
-pub fn ports_of(node: ReplicaId, base: u16) -> Ports {
-    let grpc = u64::from(base) + 10 * (node.0 - 1);
-    let port = |port| u16::try_from(port).expect("ports were checked to fit");
-    Ports { grpc: port(grpc), quic: port(grpc + 1), admin: port(grpc + 2) }
-}
 
 /// What a flag or the environment says instead of the file.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -17,6 +17,7 @@ use super::{
     units::{Address, Listen, Size, Span},
 };
 use crate::{
+    cli::ports::{GRPC_PORT_BASE, Ports},
     pool::{CatalogItem, Limits},
     types::{ClusterId, ReplicaId},
 };
@@ -104,7 +105,7 @@ impl Resolver<'_> {
         let working_dir = self.path(file.working_dir.as_ref()?);
         let ours = working_dir.join("tombola");
         let node = ReplicaId(1);
-        let default_port = super::ports_of(node, super::GRPC_PORT_BASE).grpc;
+        let default_port = GRPC_PORT_BASE;
         let grpc = match file.grpc.enabled.as_ref().is_some_and(|enabled| enabled.value)
             || self.overrides.grpc_listen.is_some()
         {
@@ -344,7 +345,9 @@ impl Resolver<'_> {
         let file = self.read::<Listen>(grpc.listen_address.as_ref());
         let listen = self.settle("grpc.listen_address", [flag, file], || match reached {
             Some(address) => address.to_listen(),
-            None => Listen(([127, 0, 0, 1], super::ports_of(node, super::GRPC_PORT_BASE).grpc).into()),
+            None => Listen(
+                ([127, 0, 0, 1], Ports::of(node, GRPC_PORT_BASE).map_or(GRPC_PORT_BASE, |ports| ports.grpc)).into(),
+            ),
         });
         let plaintext = self.read::<Plaintext>(grpc.plaintext.as_ref());
         let plaintext = self.settle("grpc.plaintext", [None, plaintext], || usual);

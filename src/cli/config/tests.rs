@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::{diagnostic::Source, *};
-use crate::pool::{QUANTITY_MAX, Stock};
+use crate::{
+    pool::{QUANTITY_MAX, Stock},
+    types::ReplicaId,
+};
 
 /// A correct file, which each wrong one differs from in one place.
 const RIGHT: &str = "\
@@ -207,10 +210,4 @@ fn a_bomb_of_aliases_is_refused() {
     assert!(settled(&text).is_err());
     let deep = format!("node: {}1{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(settled(&deep).is_err());
-}
-
-#[test]
-fn ports_are_counted_from_the_first() {
-    assert_eq!(ports_of(ReplicaId(1), GRPC_PORT_BASE), Ports { grpc: 50_051, quic: 50_052, admin: 50_053 });
-    assert_eq!(ports_of(ReplicaId(3), 7_000), Ports { grpc: 7_020, quic: 7_021, admin: 7_022 });
 }
