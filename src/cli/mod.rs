@@ -20,6 +20,7 @@ pub mod output;
 pub mod pool;
 pub mod ports;
 pub mod serve;
+pub mod signals;
 pub mod state;
 pub mod verify;
 

@@ -18,17 +18,19 @@ const ITEMS_MAX: usize = 65_536;
 /// Room in the one log entry that imports a catalog for everything but the catalog.
 const ENTRY_REST_BYTES: usize = 4 << 10;
 
-/// The predecessor's sample catalog, for clusters that are not given one.
-pub const SAMPLE: &str = "\
-pool:
-  catalog:
-    - { item_id: diamond, quantity: 100, probability: 10 }
-    - { item_id: gold, quantity: 1000, probability: 20 }
-    - { item_id: silver, quantity: 10000, probability: 30 }
-    - { item_id: rock, quantity: 100000, probability: 40 }
-    - { item_id: mud, quantity: -1, probability: 70 }
-    - { item_id: log, quantity: -1, probability: 50 }
-";
+/// The predecessor's sample catalog, for clusters that are not given one: id, quantity (-1 is unlimited), weight.
+const SAMPLE: [(&str, i64, u32); 6] =
+    [("diamond", 100, 10), ("gold", 1_000, 20), ("silver", 10_000, 30), ("rock", 100_000, 40), ("mud", -1, 70), ("log", -1, 50)];
+
+/// The predecessor's sample catalog.
+pub fn sample_catalog() -> Vec<CatalogItem> {
+    let item = |(id, quantity, weight): (&str, i64, u32)| CatalogItem {
+        item: id.parse().expect("a legal id"),
+        stock: u64::try_from(quantity).map_or(Stock::Unlimited, Stock::Finite),
+        weight: Weight(weight),
+    };
+    SAMPLE.map(item).into()
+}
 
 /// Reads a YAML or JSON file with a `pool.catalog` or a `catalog`; whatever else is in it is passed over.
 pub fn read_catalog(path: &Path) -> Result<Vec<CatalogItem>, Rejected> {

@@ -42,7 +42,7 @@ mod units;
 
 use std::path::{Path, PathBuf};
 
-pub use catalog::{SAMPLE, read_catalog};
+pub use catalog::{read_catalog, sample_catalog};
 pub use diagnostic::{Diagnostic, Rejected};
 pub use settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing, TlsFiles};
 pub use units::{Address, Listen, Size, Span};
