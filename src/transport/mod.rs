@@ -1,4 +1,8 @@
 //! Frames between nodes: bounded, lossy, unordered. The peer's identity is the transport's to prove.
+//!
+//! The node knows [`Transport`] alone. In production it is [`quic`], which stands on [`frame`] (bytes on a stream),
+//! [`tls`] (who may speak) and [`identity`] (the names that certificates carry); [`certs`] makes the certificates. In
+//! simulation none of these exist, and the simulated network is at least as cruel as QUIC.
 
 use std::future::Future;
 
@@ -7,9 +11,20 @@ use bytes::Bytes;
 use crate::types::ReplicaId;
 
 #[cfg(not(madsim))]
+pub mod certs;
+#[cfg(not(madsim))]
+mod error;
+#[cfg(not(madsim))]
+pub mod frame;
+#[cfg(not(madsim))]
+pub mod identity;
+#[cfg(not(madsim))]
 pub mod quic;
 #[cfg(not(madsim))]
 pub mod tls;
+
+#[cfg(not(madsim))]
+pub use error::SetupError;
 
 /// Longest frame between peers in bytes: one log entry, with room to spare.
 pub const PEER_FRAME_BYTES_MAX: usize = 4 << 20;

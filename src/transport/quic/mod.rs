@@ -1,0 +1,194 @@
+//! QUIC, by quinn: one UDP port a node, for peers and clients alike.
+//!
+//! **Promises.** A frame comes from whom [`Event::Frame`] says, whole and unchanged, or not at all. Sending never waits
+//! and never holds more than a bounded queue. A lost connection is told once, as [`Event::Unreachable`], whatever was
+//! lost with it; it is dialed again for as long as the transport lives.
+//!
+//! **How.** There is one connection a peer, dialed by the node with the greater id, and on it one stream each way that
+//! lives as long as the connection. What waits when the stream can take more is written together. A node that does not
+//! take its events is felt by its peers through QUIC's flow control, and by nobody else. Clients come in at the same
+//! port under an ALPN of their own, and are handed on, authenticated, as [`ClientConnection`]s.
+//!
+//! **Deliberately absent.** Frames are never sent again on a new connection: raft does that better. No early data, no
+//! migration, no datagrams, no tickets. Certificates are read once: a new one takes effect at the next start.
+
+mod listener;
+mod peer;
+mod queue;
+mod seats;
+mod session;
+mod settings;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Runtime, TokioRuntime};
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use self::{
+    listener::Listener,
+    peer::{Dialer, Peer},
+    queue::{Delivery, Inbox, Outbox},
+    seats::{Seat, Seats},
+    settings::Code,
+};
+pub use self::{
+    queue::{EVENTS_MAX, PEER_QUEUE_BYTES_MAX, PEER_QUEUE_FRAMES_MAX},
+    seats::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX},
+};
+pub(super) use settings::client_transport;
+
+use super::{Dropped, Event, SetupError, Transport, frame::Frame, identity::Refused, tls::NodeTls};
+use crate::{pool::Actor, types::ReplicaId};
+
+/// Clients that are authenticated and not yet taken by the server.
+const CLIENTS_WAITING_MAX: usize = 64;
+/// Connections from one peer that wait for its place to notice them.
+const ARRIVALS_MAX: usize = 4;
+/// Closing waits no longer than this for peers to acknowledge it, and as long again for the socket.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// What an endpoint is told once.
+#[derive(Debug)]
+pub struct QuicConfig {
+    /// UDP address to listen on; port 0 for any.
+    pub listen: SocketAddr,
+    /// Where each peer is found, as `host:port`, resolved at each dial. This node itself may be among them; it is left
+    /// out.
+    pub peers: BTreeMap<ReplicaId, String>,
+    /// Who this node is, and whom it trusts.
+    pub tls: NodeTls,
+}
+
+/// A client whose identity is proved.
+#[derive(Debug)]
+pub struct ClientConnection {
+    /// Who it is.
+    pub actor: Actor,
+    /// Its connection. Nothing has been read from it.
+    pub connection: Connection,
+    /// Counts against the bounds on clients for as long as this lives.
+    _seat: Seat,
+}
+
+/// The endpoint: holds the port. Dropping it closes everything at once and waits for nothing.
+#[must_use = "dropping it closes the endpoint"]
+#[derive(Debug)]
+pub struct Quic {
+    endpoint: Endpoint,
+    /// The listener and one task a peer.
+    tasks: JoinSet<()>,
+    socket: Weak<dyn AsyncUdpSocket>,
+}
+
+impl Quic {
+    /// Listens, and begins to dial. Gives the node's transport, the clients as they come in, and the endpoint.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn bind(config: QuicConfig) -> Result<(QuicTransport, mpsc::Receiver<ClientConnection>, Self), SetupError> {
+        let QuicConfig { listen, mut peers, tls } = config;
+        peers.remove(&tls.me());
+        let (endpoint, socket) = listen_on(listen, &tls)?;
+        let tls = Arc::new(tls);
+        let (events_sender, events) = mpsc::channel(EVENTS_MAX);
+        let (clients_sender, clients) = mpsc::channel(CLIENTS_WAITING_MAX);
+        let mut tasks = JoinSet::new();
+        let mut outboxes = BTreeMap::new();
+        let mut arrivals = BTreeMap::new();
+        let peer_ids: BTreeSet<ReplicaId> = peers.keys().copied().collect();
+        let mut dialer_config = quinn::ClientConfig::new(tls.dialer());
+        dialer_config.transport_config(Arc::new(settings::dialer_transport()));
+        for (id, address) in peers {
+            let outbox = Arc::new(Outbox::default());
+            outboxes.insert(id, outbox.clone());
+            let peer = Peer { outbox, inbox: Inbox::new(id, events_sender.clone()) };
+            if tls.me() > id {
+                let (endpoint, config, tls) = (endpoint.clone(), dialer_config.clone(), tls.clone());
+                tasks.spawn(peer.keep_dialing(Dialer { endpoint, config, tls, peer: id, address }));
+            } else {
+                let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
+                arrivals.insert(id, sender);
+                tasks.spawn(peer.keep_accepting(receiver));
+            }
+        }
+        let seats = Seats::default();
+        let listener =
+            Listener { endpoint: endpoint.clone(), tls, peers: peer_ids, arrivals, clients: clients_sender, seats };
+        tasks.spawn(listener.run());
+        Ok((QuicTransport { outboxes, events }, clients, Self { endpoint, tasks, socket }))
+    }
+
+    /// The address that is listened on, with the port chosen if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.endpoint.local_addr().expect("a bound socket has an address")
+    }
+
+    /// Closes every connection, so that peers and clients notice at once, and frees the port. The port stays taken for
+    /// as long as somebody holds on to a [`ClientConnection`]'s connection; this is not waited for beyond 4 seconds.
+    pub async fn close(mut self) {
+        self.endpoint.close(Code::Stopping.into(), b"the node stops");
+        self.tasks.shutdown().await;
+        // A peer that is gone acknowledges nothing, and is not worth waiting for.
+        let _ = timeout(CLOSE_MAX, self.endpoint.wait_idle()).await;
+        let Self { endpoint, socket, .. } = self;
+        drop(endpoint);
+        // quinn's own tasks hold the socket and tell nobody when they let go.
+        let released = async {
+            while socket.strong_count() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if timeout(CLOSE_MAX, released).await.is_err() {
+            tracing::warn!("the UDP port is not free yet: a client's connection is still in use");
+        }
+    }
+}
+
+/// A node's way to its peers, over QUIC. Dropping it ends the connections to them.
+#[derive(Debug)]
+pub struct QuicTransport {
+    outboxes: BTreeMap<ReplicaId, Arc<Outbox>>,
+    events: mpsc::Receiver<Delivery>,
+}
+
+impl Transport for QuicTransport {
+    fn send(&mut self, to: ReplicaId, frame: Bytes) -> Result<(), Dropped> {
+        let frame = Frame::new(frame).map_err(|error| {
+            tracing::error!(peer = %to, %error, "a frame was dropped");
+            Dropped
+        })?;
+        self.outboxes.get(&to).ok_or(Dropped)?.push(frame)
+    }
+
+    async fn receive(&mut self) -> Option<Event> {
+        self.events.recv().await.map(|delivery| delivery.event)
+    }
+}
+
+fn listen_on(listen: SocketAddr, tls: &NodeTls) -> Result<(Endpoint, Weak<dyn AsyncUdpSocket>), SetupError> {
+    let bind = |source| SetupError::Bind { listen, source };
+    let runtime = Arc::new(TokioRuntime);
+    let socket = runtime.wrap_udp_socket(settings::bind_socket(listen).map_err(bind)?).map_err(bind)?;
+    let held = Arc::downgrade(&socket);
+    let config = settings::server_config(tls.server());
+    let endpoint =
+        Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(config), socket, runtime).map_err(bind)?;
+    Ok((endpoint, held))
+}
+
+/// The certificates that the other side has shown, its own first.
+fn certificates(connection: &Connection) -> Result<Vec<CertificateDer<'static>>, Refused> {
+    let shown = connection.peer_identity().ok_or(Refused::NoCertificate)?;
+    shown.downcast().map(|chain| *chain).map_err(|_| Refused::NoCertificate)
+}

@@ -1,0 +1,104 @@
+//! Bounds, and what quinn is told.
+//!
+//! Listening endpoints serve peers and clients with one configuration, as the protocol is known only after the
+//! handshake; its windows are what one connection of either kind may make a node hold.
+
+use std::{io, net::SocketAddr, net::UdpSocket, sync::Arc, time::Duration};
+
+use quinn::{
+    IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    crypto::rustls::QuicServerConfig,
+    udp::{UdpSockRef, UdpSocketState},
+};
+
+/// A handshake, greeting included, takes no longer; neither does a dial.
+pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// A connection that is silent for this long is lost.
+const IDLE_MAX_MS: u32 = 10_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// Handshakes under way at a time, and as many again waiting to begin.
+pub(super) const HANDSHAKES_MAX: usize = 64;
+/// With more than this many handshakes under way, a caller must first prove that its address is its own.
+pub(super) const HANDSHAKES_UNVALIDATED_MAX: usize = 8;
+const INCOMING_BYTES_MAX: u64 = 64 << 10;
+const INCOMING_BYTES_TOTAL_MAX: u64 = 4 << 20;
+
+/// Streams that one client may have open; a peer has one.
+const CLIENT_STREAMS_MAX: u32 = 16;
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// A full socket buffer loses packets, which makes congestion windows collapse, most of all on loopback.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MAX_MS))))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// For connections that a client dials: it opens streams, nodes do not.
+pub(in crate::transport) fn client_transport() -> TransportConfig {
+    transport()
+}
+
+/// For connections that a node dials: one stream each way.
+pub(super) fn dialer_transport() -> TransportConfig {
+    let mut transport = transport();
+    transport.max_concurrent_uni_streams(VarInt::from_u32(1));
+    transport
+}
+
+pub(super) fn server_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
+    let mut transport = dialer_transport();
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_STREAMS_MAX));
+    let mut config = ServerConfig::with_crypto(crypto);
+    config
+        .transport_config(Arc::new(transport))
+        .migration(false)
+        .max_incoming(HANDSHAKES_MAX)
+        .incoming_buffer_size(INCOMING_BYTES_MAX)
+        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
+    config
+}
+
+/// A UDP socket with buffers as large as the operating system allows, up to [`SOCKET_BUFFER_BYTES`].
+pub(super) fn bind_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(listen)?;
+    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+    // Smaller buffers lose packets under load and nothing else, so a refusal is no reason not to start.
+    let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
+    let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
+    let receive_bytes = state.recv_buffer_size(UdpSockRef::from(&socket))?;
+    let send_bytes = state.send_buffer_size(UdpSockRef::from(&socket))?;
+    tracing::debug!(%listen, receive_bytes, send_bytes, "UDP socket buffers");
+    Ok(socket)
+}
+
+/// Why a connection is closed by this side; the number travels to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    /// The node stops, or gives the connection up.
+    Stopping = 0,
+    /// The other side did not prove that it may speak here.
+    Refused = 1,
+    /// A newer connection from the same peer took its place.
+    Replaced = 2,
+    /// The other side broke the protocol.
+    Protocol = 3,
+}
+
+impl From<Code> for VarInt {
+    fn from(code: Code) -> Self {
+        Self::from_u32(code as u32)
+    }
+}
