@@ -19,8 +19,14 @@ const ITEMS_MAX: usize = 65_536;
 const ENTRY_REST_BYTES: usize = 4 << 10;
 
 /// The predecessor's sample catalog, for clusters that are not given one: id, quantity (-1 is unlimited), weight.
-const SAMPLE: [(&str, i64, u32); 6] =
-    [("diamond", 100, 10), ("gold", 1_000, 20), ("silver", 10_000, 30), ("rock", 100_000, 40), ("mud", -1, 70), ("log", -1, 50)];
+const SAMPLE: [(&str, i64, u32); 6] = [
+    ("diamond", 100, 10),
+    ("gold", 1_000, 20),
+    ("silver", 10_000, 30),
+    ("rock", 100_000, 40),
+    ("mud", -1, 70),
+    ("log", -1, 50),
+];
 
 /// The predecessor's sample catalog.
 pub fn sample_catalog() -> Vec<CatalogItem> {

@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 
 pub use catalog::{read_catalog, sample_catalog};
 pub use diagnostic::{Diagnostic, Rejected};
-pub use settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing, TlsFiles};
+pub use settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing};
 pub use units::{Address, Listen, Size, Span};
 
 use super::{CliError, Exit, Globals, output};

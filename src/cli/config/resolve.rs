@@ -13,12 +13,13 @@ use super::{
     Overrides, catalog,
     diagnostic::{Diagnostic, Rejected, Source},
     file::{self, File},
-    settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing, TlsFiles},
+    settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing},
     units::{Address, Listen, Size, Span},
 };
 use crate::{
     cli::ports::{GRPC_PORT_BASE, Ports},
     pool::{CatalogItem, Limits},
+    transport::tls::NodeFiles,
     types::{ClusterId, ReplicaId},
 };
 
@@ -120,7 +121,7 @@ impl Resolver<'_> {
             cluster: ClusterSource::MadeIn(ours.clone()),
             limits: Limits::default(),
             data_dir: self.overrides.data_dir.clone().unwrap_or_else(|| ours.join("data")),
-            tls: TlsFiles::in_dir(&ours.join("certs"), node),
+            tls: NodeFiles::in_dir(&ours.join("certs"), node),
             quic_listen: self.quic_listen(&file.quic, &me),
             members: vec![me],
             grpc,
@@ -293,12 +294,12 @@ impl Resolver<'_> {
         Limits { keys_bytes_max: bytes, keys_age_ms_max: age }
     }
 
-    fn tls(&mut self, tls: Option<&file::Tls>, node: Option<ReplicaId>) -> Option<TlsFiles> {
+    fn tls(&mut self, tls: Option<&file::Tls>, node: Option<ReplicaId>) -> Option<NodeFiles> {
         let Some(tls) = tls else {
             self.missing("tls", "the directory that `tombola certs init` wrote, as in `tls: { dir: certs }`");
             return None;
         };
-        let in_dir = tls.dir.as_ref().map(|dir| TlsFiles::in_dir(&self.path(dir), node.unwrap_or_default()));
+        let in_dir = tls.dir.as_ref().map(|dir| NodeFiles::in_dir(&self.path(dir), node.unwrap_or_default()));
         let mut file = |key: &str, text: &Option<Spanned<String>>, in_dir: Option<&PathBuf>| {
             let own = text.as_ref().map(|text| (self.path(text), line_of(text)));
             let Some((path, origin)) = own.or_else(|| Some((in_dir?.clone(), line_of(tls.dir.as_ref()?)))) else {
@@ -315,7 +316,7 @@ impl Resolver<'_> {
         let client_ca = file("client_ca", &tls.client_ca, in_dir.as_ref().map(|dir| &dir.client_ca));
         let cert = file("cert", &tls.cert, in_dir.as_ref().map(|dir| &dir.cert));
         let key = file("key", &tls.key, in_dir.as_ref().map(|dir| &dir.key));
-        Some(TlsFiles { node_ca: node_ca?, client_ca: client_ca?, cert: cert?, key: key? })
+        Some(NodeFiles { node_ca: node_ca?, client_ca: client_ca?, cert: cert?, key: key? })
     }
 
     fn quic_listen(&mut self, quic: &file::Quic, me: &Member) -> Listen {

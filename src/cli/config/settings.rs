@@ -1,14 +1,11 @@
 //! What a node goes by once flags, environment, file and defaults are settled; each value remembers where it is from.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use super::units::{Address, Listen};
 use crate::{
     pool::{CatalogItem, Limits},
+    transport::tls::NodeFiles,
     types::{ClusterId, ReplicaId},
 };
 
@@ -26,7 +23,7 @@ pub struct Settings {
     /// Where the node keeps its data.
     pub data_dir: PathBuf,
     /// Certificates and keys.
-    pub tls: TlsFiles,
+    pub tls: NodeFiles,
     /// Where the native side listens.
     pub quic_listen: Listen,
     /// The gRPC side, if it is served.
@@ -61,31 +58,6 @@ pub struct Member {
     pub grpc: Option<Address>,
     /// Its admin side, TCP.
     pub admin: Option<Address>,
-}
-
-/// Certificates and keys, PEM files all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The authority that peers' certificates are signed by.
-    pub node_ca: PathBuf,
-    /// The authority that clients' certificates are signed by.
-    pub client_ca: PathBuf,
-    /// This node's certificate.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
-impl TlsFiles {
-    /// The files of `node` where `certs init` puts them.
-    pub fn in_dir(dir: &Path, node: ReplicaId) -> Self {
-        Self {
-            node_ca: dir.join("node-ca.pem"),
-            client_ca: dir.join("client-ca.pem"),
-            cert: dir.join(format!("node-{node}.pem")),
-            key: dir.join(format!("node-{node}.key")),
-        }
-    }
 }
 
 /// The gRPC side.

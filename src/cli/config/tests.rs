@@ -166,7 +166,10 @@ fn catalogs_are_read_from_yaml_and_json_and_everything_else_is_passed_over() {
         read_catalog(&file)
     };
     let sample = sample_catalog();
-    assert_eq!((sample[0].item.as_str(), sample[0].stock, sample[5].stock), ("diamond", Stock::Finite(100), Stock::Unlimited));
+    assert_eq!(
+        (sample[0].item.as_str(), sample[0].stock, sample[5].stock),
+        ("diamond", Stock::Finite(100), Stock::Unlimited)
+    );
     assert_eq!(read(PREDECESSOR).unwrap().len(), 2);
     let json = "{\n\t\"catalog\": [\n\t\t{ \"item_id\": \"gold\", \"quantity\": 100, \"probability\": 50 }\n\t],\n\t\"other\": null\n}\n";
     assert_eq!(read(json).unwrap().len(), 1);

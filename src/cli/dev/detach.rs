@@ -66,7 +66,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
 /// The command line of the `dev` that stays.
 fn words(args: &Args, dir: &Path, temporary: bool, globals: &Globals) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["dev".into(), "--detached".into(), "--data-dir".into(), dir.into()];
-    let mut flag = |name: &str, value: Option<OsString>| words.extend(value.into_iter().flat_map(|value| [name.into(), value]));
+    let mut flag =
+        |name: &str, value: Option<OsString>| words.extend(value.into_iter().flat_map(|value| [name.into(), value]));
     flag("--nodes", args.nodes.map(|nodes| nodes.to_string().into()));
     flag("--grpc-port", args.grpc_port.map(|port| port.to_string().into()));
     flag("--catalog", args.catalog.clone().map(Into::into));
@@ -98,5 +99,9 @@ async fn ended_early(mut child: Child, mut log: File, told_before: u64) -> io::R
     log.seek(SeekFrom::Start(told_before))?;
     log.read_to_end(&mut told)?;
     output::stderr(String::from_utf8_lossy(&told).trim_end());
-    Ok(Exit::from_code(status.code()))
+    Ok(match status.code() {
+        Some(2) => Exit::Usage,
+        Some(3) => Exit::Unavailable,
+        _ => Exit::Other,
+    })
 }

@@ -275,7 +275,10 @@ mod tests {
         assert!(place.existing().unwrap().is_none());
         place.configure(&plan()).unwrap();
         let back = place.existing().unwrap().unwrap();
-        assert_eq!((back.cluster, back.nodes, back.grpc_port, &back.catalog), (plan().cluster, 3, 7_000, &plan().catalog));
+        assert_eq!(
+            (back.cluster, back.nodes, back.grpc_port, &back.catalog),
+            (plan().cluster, 3, 7_000, &plan().catalog)
+        );
 
         let third = config::load(&place.config(ReplicaId(3)), &Overrides::default()).unwrap();
         assert_eq!((third.node, third.quic_listen.to_string().as_str()), (ReplicaId(3), "127.0.0.1:7021"));

@@ -6,8 +6,8 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     api::Consistency,
-    client::{Client, ClientConfig, ClientError},
     cli::{CliError, Exit, discovery::DevFile},
+    client::{Client, ClientConfig, ClientError},
     pool::{Answer, PoolId, Query, Version},
     replica::Role,
     types::ReplicaId,

@@ -103,7 +103,8 @@ impl<'a> Supervisor<'a> {
     async fn bring_up(&mut self) -> Result<(), CliError> {
         let exe = exe()?;
         // A `dev` that was killed may have left its own.
-        discovery::withdraw(&self.pointers, &self.place.dir).map_err(|error| self.failed("remove dev.json of", &error))?;
+        discovery::withdraw(&self.pointers, &self.place.dir)
+            .map_err(|error| self.failed("remove dev.json of", &error))?;
         for node in (1..=self.plan.nodes).map(ReplicaId) {
             let (config, log) = (self.place.config(node), self.place.log(node));
             let pid = self.processes.start(node, &exe, &config, &self.flags, &log);
@@ -159,7 +160,9 @@ impl<'a> Supervisor<'a> {
             if life == Life::Down {
                 self.report(node, &format!("(pid {pid}), which was started by hand, has ended"));
             } else {
-                output::stderr(&format!("node {node} is back as pid {pid}; it was started by hand, and is not stopped from here"));
+                output::stderr(&format!(
+                    "node {node} is back as pid {pid}; it was started by hand, and is not stopped from here"
+                ));
                 self.publish(&self.describe());
             }
         }
@@ -168,7 +171,8 @@ impl<'a> Supervisor<'a> {
     /// A node has ended; nobody brings it back but the user.
     fn report(&self, node: ReplicaId, what: &str) {
         let log = self.place.log(node);
-        let command = exe().map(|exe| shell(&[&exe, Path::new("serve"), Path::new("--config"), &self.place.config(node)]));
+        let command =
+            exe().map(|exe| shell(&[&exe, Path::new("serve"), Path::new("--config"), &self.place.config(node)]));
         let command = command.unwrap_or_else(|error| error.message);
         output::stderr(&format!("node {node} {what}; its log is {}\nbring it back with: {command}", log.display()));
     }
@@ -200,7 +204,10 @@ impl<'a> Supervisor<'a> {
         let table = output::table(&["id", "grpc", "quic", "role"], rows);
         let fate = if temporary { "deleted at the end" } else { "kept" };
         let draw = shell(&[exe, Path::new("draw"), Path::new("-n"), Path::new("5")]);
-        output::stdout(&format!("{table}data directory {} ({fate})\nready\nnext, in another terminal: {draw}\n", dir.display()));
+        output::stdout(&format!(
+            "{table}data directory {} ({fate})\nready\nnext, in another terminal: {draw}\n",
+            dir.display()
+        ));
         if self.detached {
             output::stdout(&format!("{STOP_LINE}kill {}\n", std::process::id()));
         }
@@ -208,7 +215,11 @@ impl<'a> Supervisor<'a> {
 
     fn died_early(&self, ended: Ended) -> CliError {
         let what = processes::in_words(ended.status);
-        let message = format!("node {} {what} before the cluster was ready; the end of its log:\n{}", ended.node, self.log_end(ended.node));
+        let message = format!(
+            "node {} {what} before the cluster was ready; the end of its log:\n{}",
+            ended.node,
+            self.log_end(ended.node)
+        );
         CliError::new(Exit::Other, "NODE_ENDED", message)
     }
 
