@@ -1,0 +1,254 @@
+//! One connection to one endpoint: many calls at a time over one bidirectional stream.
+//!
+//! A [`Link`] exists at once; connecting is its task's first act, and calls queue meanwhile. Whatever is queued when a
+//! frame can be written goes into it together, so that batches form by themselves. Replies find their callers by number.
+//! A link that fails is never mended: the next call makes another.
+//!
+//! Whether a call *left* is known exactly. Caller and writer race for the call's `taken` flag: if the caller gives up
+//! first, the writer drops the call; if the writer takes it first, giving up means "possibly applied".
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::{
+    Call, ClientCall, ClientFrame, ClientReply, ServerFrame,
+    wire::{CloseCode, Frame, FrameReader, encode_frame},
+};
+use crate::{codec, transport::identity::NODE_NAME};
+
+/// How long connecting may take, over all addresses of the endpoint's name together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Calls waiting for the writer; beyond them callers wait.
+const QUEUE_CALLS_MAX: usize = 4_096;
+/// Room in a frame for what is not a call.
+const FRAME_OVERHEAD_BYTES: usize = 64;
+/// The longest call in bytes that a node would accept.
+pub(super) const CALL_BYTES_MAX: usize = ClientFrame::BYTES_MAX - FRAME_OVERHEAD_BYTES;
+/// How much is read at once.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Why a call on a link has no reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoReply {
+    /// It never left; the reason in words.
+    NotSent(String),
+    /// It left, and the link was lost.
+    Lost,
+    /// It left, and time ran out.
+    TimedOut,
+}
+
+/// A call on its way to the writer.
+struct Queued {
+    call: Call,
+    /// What the node is given, in milliseconds.
+    timeout_ms: u32,
+    /// Set by whoever comes first: the writer, who then sends the call, or the caller, who then leaves.
+    taken: Arc<AtomicBool>,
+    reply: oneshot::Sender<Result<ClientReply, NoReply>>,
+}
+
+/// A connection, or the attempt to make one. Cheap to clone; the last clone's end closes it.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    queue: mpsc::Sender<Queued>,
+}
+
+impl Link {
+    /// A link to `address`, `host:port`, and its task, which ends after the link's last clone. Must be called within a
+    /// tokio runtime.
+    pub(super) fn start(address: String, config: ClientConfig) -> (Self, JoinHandle<()>) {
+        let (queue, calls) = mpsc::channel(QUEUE_CALLS_MAX);
+        (Self { queue }, tokio::spawn(run(address, config, calls)))
+    }
+
+    /// Has it failed? Then another one is needed.
+    pub(super) fn is_lost(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Are they clones of one link?
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.queue.same_channel(&other.queue)
+    }
+
+    /// Makes a call and waits for its reply, `timeout` in all; the node is given `node_timeout`. The call must not be
+    /// longer than [`CALL_BYTES_MAX`].
+    pub(super) async fn call(
+        &self,
+        call: Call,
+        node_timeout: Duration,
+        timeout: Duration,
+    ) -> Result<ClientReply, NoReply> {
+        let taken = Arc::new(AtomicBool::new(false));
+        let (reply, answer) = oneshot::channel();
+        let timeout_ms = u32::try_from(node_timeout.as_millis()).unwrap_or(u32::MAX);
+        let queued = Queued { call, timeout_ms, taken: taken.clone(), reply };
+        let exchange = async {
+            if self.queue.send(queued).await.is_err() {
+                return Err(NoReply::NotSent("the connection was lost".to_owned()));
+            }
+            answer.await.unwrap_or(Err(NoReply::Lost))
+        };
+        let reply = tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(NoReply::TimedOut));
+        // Whatever happened to a call that the writer never took, and now never will, it did not leave.
+        match reply {
+            Err(NoReply::Lost | NoReply::TimedOut) if !taken.swap(true, Ordering::AcqRel) => {
+                Err(NoReply::NotSent("no connection in time".to_owned()))
+            }
+            reply => reply,
+        }
+    }
+}
+
+/// A link's life: connect, exchange frames, fail, and tell whoever waits.
+async fn run(address: String, config: ClientConfig, mut calls: mpsc::Receiver<Queued>) {
+    let why = match tokio::time::timeout(CONNECT_TIMEOUT, connect(&address, config)).await {
+        Err(_) => format!("{address} does not answer"),
+        Ok(Err(why)) => format!("{address}: {why}"),
+        Ok(Ok((endpoint, connection))) => {
+            let why = exchange(&connection, &mut calls).await;
+            connection.close(CloseCode::Done.number().into(), b"");
+            // Without this the close frame may stay behind when the process ends.
+            let _ = tokio::time::timeout(Duration::from_millis(50), endpoint.wait_idle()).await;
+            format!("{address}: {why}")
+        }
+    };
+    tracing::debug!(address, why, "link ended");
+    calls.close();
+    while let Ok(queued) = calls.try_recv() {
+        // The caller may have left.
+        let _ = queued.reply.send(Err(NoReply::NotSent(why.clone())));
+    }
+}
+
+/// Connects to the first of the name's addresses that answers, IPv4 first.
+async fn connect(address: &str, config: ClientConfig) -> Result<(Endpoint, Connection), String> {
+    let mut addresses: Vec<SocketAddr> =
+        tokio::net::lookup_host(address).await.map_err(|error| error.to_string())?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut why = "the name has no address".to_owned();
+    for remote in addresses {
+        let local: SocketAddr = if remote.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+        let endpoint = Endpoint::client(local).map_err(|error| error.to_string())?;
+        let connecting = endpoint.connect_with(config.clone(), remote, NODE_NAME).map_err(|error| error.to_string())?;
+        match tokio::time::timeout(share, connecting).await {
+            Ok(Ok(connection)) => return Ok((endpoint, connection)),
+            Ok(Err(error)) => why = error.to_string(),
+            Err(_) => why = "no answer".to_owned(),
+        }
+    }
+    Err(why)
+}
+
+/// Callers by the number of their call. When the link fails their senders are dropped, which tells them so.
+type Callers = Mutex<HashMap<u64, oneshot::Sender<Result<ClientReply, NoReply>>>>;
+
+/// Writes calls and reads replies until one of the two fails; says why, in words.
+async fn exchange(connection: &Connection, calls: &mut mpsc::Receiver<Queued>) -> String {
+    let (send, receive) = match connection.open_bi().await {
+        Ok(streams) => streams,
+        Err(error) => return error.to_string(),
+    };
+    let callers = Callers::default();
+    tokio::select! {
+        biased;
+        why = read(receive, &callers) => why,
+        why = write(send, calls, &callers) => why,
+    }
+}
+
+async fn read(mut receive: RecvStream, callers: &Callers) -> String {
+    let mut reader = FrameReader::<ServerFrame>::default();
+    loop {
+        match receive.read_chunk(READ_BYTES_MAX, true).await {
+            Ok(Some(chunk)) => reader.push(&chunk.bytes),
+            Ok(None) => return "the node closed the stream".to_owned(),
+            Err(error) => return error.to_string(),
+        }
+        loop {
+            match reader.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => frame.replies.into_iter().for_each(|reply| deliver(reply, callers)),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+}
+
+/// Gives a reply to its caller. One that nobody waits for, or of a number never given out, is dropped.
+fn deliver(reply: ClientReply, callers: &Callers) {
+    let caller = callers.lock().expect("no caller panics under this lock").remove(&reply.id);
+    if let Some(caller) = caller {
+        let _ = caller.send(Ok(reply));
+    }
+}
+
+async fn write(mut send: SendStream, calls: &mut mpsc::Receiver<Queued>, callers: &Callers) -> String {
+    let mut next_id = 0;
+    let mut queued = Vec::new();
+    loop {
+        if calls.recv_many(&mut queued, QUEUE_CALLS_MAX).await == 0 {
+            return "nobody needs it any more".to_owned();
+        }
+        // Callers that were woken together get the chance to ride in one frame.
+        tokio::task::yield_now().await;
+        while queued.len() < QUEUE_CALLS_MAX
+            && let Ok(more) = calls.try_recv()
+        {
+            queued.push(more);
+        }
+        let mut waiting = queued.drain(..).peekable();
+        while waiting.peek().is_some() {
+            let frame = next_frame(&mut waiting, &mut next_id, callers);
+            if frame.calls.is_empty() {
+                continue;
+            }
+            let bytes = match encode_frame(&frame) {
+                Ok(bytes) => bytes,
+                Err(error) => return error.to_string(),
+            };
+            if let Err(error) = send.write_all(&bytes).await {
+                return error.to_string();
+            }
+        }
+    }
+}
+
+/// As many of the waiting calls as fit in a frame, each taken from its caller, who is kept in `callers`.
+fn next_frame(
+    waiting: &mut std::iter::Peekable<impl Iterator<Item = Queued>>,
+    next_id: &mut u64,
+    callers: &Callers,
+) -> ClientFrame {
+    let mut frame = ClientFrame { calls: Vec::new() };
+    let mut bytes = 0;
+    let mut callers = callers.lock().expect("no caller panics under this lock");
+    loop {
+        let fits = waiting.next_if(|queued| {
+            bytes += codec::encoded_len(&queued.call) + FRAME_OVERHEAD_BYTES / 2;
+            frame.calls.is_empty() || bytes <= CALL_BYTES_MAX
+        });
+        let Some(Queued { call, timeout_ms, taken, reply }) = fits else { return frame };
+        if taken.swap(true, Ordering::AcqRel) {
+            continue;
+        }
+        callers.insert(*next_id, reply);
+        frame.calls.push(ClientCall { id: *next_id, timeout_ms, call });
+        *next_id += 1;
+    }
+}

@@ -1,0 +1,450 @@
+//! The client over QUIC: calls that are retried until they are answered or their time is over.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+
+use super::{
+    Call, Reply,
+    clock::ClusterClock,
+    link::{CALL_BYTES_MAX, Link, NoReply},
+    retry::{Attempt, Decision, GaveUp, Retry, RetryBudget, RetryPolicy},
+};
+use crate::{
+    api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read},
+    codec,
+    pool::{Action, PoolId, Query, Refusal, RequestKey},
+    transport::tls::ClientTls,
+    types::{HistoryDigest, Index, ReplicaId, Term},
+};
+
+/// Longest that a node may be given for one request.
+const NODE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// A mutation that took longer than this without a retry may have waited for an election.
+const STALL: Duration = Duration::from_millis(500);
+
+/// Where a cluster is and how patient to be.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Nodes to ask, `host:port` of their QUIC side; at least one. The first is asked first.
+    pub endpoints: Vec<String>,
+    /// PEM file of the certificate authority that the nodes must prove.
+    pub ca: PathBuf,
+    /// PEM file of our certificate.
+    pub cert: PathBuf,
+    /// PEM file of its private key.
+    pub key: PathBuf,
+    /// How long a call keeps trying.
+    pub timeout: Duration,
+    /// How long one attempt may take.
+    pub attempt_timeout: Duration,
+}
+
+/// A call without an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// What a node said, or what follows from silence after sending: surely not applied, or possibly applied.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// No node answered. A mutation is surely not applied.
+    #[error("no node answered: {why}")]
+    Unreachable {
+        /// What was tried last, and how it failed.
+        why: String,
+    },
+    /// The client cannot start: no endpoint, or certificates that cannot be used.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl ClientError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Failed(failure) => failure.code(),
+            Self::Unreachable { .. } => "UNREACHABLE",
+            Self::Config(_) => "CONFIG",
+        }
+    }
+}
+
+/// An answer, and what it took to get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called<T> {
+    /// The answer.
+    pub value: T,
+    /// Attempts beyond the first.
+    pub retries: u32,
+    /// From the call's start to its answer, pauses included.
+    pub elapsed: Duration,
+    /// The leader changed meanwhile.
+    pub leader_change: Option<LeaderChange>,
+}
+
+/// Another leader, or the same one elected anew, took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderChange {
+    /// Who led before.
+    pub from: ReplicaId,
+    /// Who leads now.
+    pub to: ReplicaId,
+    /// Since which term.
+    pub term: Term,
+}
+
+/// A client of a cluster. Cheap to clone; clones share connections, one to an endpoint, made when first needed.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    quic: quinn::ClientConfig,
+    policy: RetryPolicy,
+    endpoints: Vec<Slot>,
+    known: Mutex<Known>,
+    start: Instant,
+}
+
+struct Slot {
+    address: String,
+    link: Mutex<Option<(Link, JoinHandle<()>)>>,
+}
+
+/// What was learnt from replies.
+#[derive(Default)]
+struct Known {
+    clock: ClusterClock,
+    /// The newest leader heard of.
+    leader: Option<(Term, ReplicaId)>,
+    /// Which replica answers at each endpoint.
+    replicas: Vec<Option<ReplicaId>>,
+    /// The endpoint that the next call asks first.
+    preferred: usize,
+    budget: RetryBudget,
+}
+
+/// How a call is made.
+struct Plan {
+    call: Call,
+    /// A mutation's key.
+    key: Option<RequestKey>,
+    /// One endpoint and no other.
+    only: Option<usize>,
+    policy: RetryPolicy,
+}
+
+impl Client {
+    /// A client; connects when first used. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`].
+    pub fn connect(config: &ClientConfig) -> Result<Self, ClientError> {
+        if config.endpoints.is_empty() {
+            return Err(ClientError::Config("there is no endpoint to ask".to_owned()));
+        }
+        let quic = ClientTls::load(&config.ca, &config.cert, &config.key)
+            .map_err(|error| ClientError::Config(error.to_string()))?;
+        let slot = |address: &String| Slot { address: address.clone(), link: Mutex::default() };
+        let policy =
+            RetryPolicy { timeout: config.timeout, attempt_timeout: config.attempt_timeout, ..RetryPolicy::default() };
+        let known = Known { replicas: vec![None; config.endpoints.len()], ..Known::default() };
+        let shared = Shared {
+            quic,
+            policy,
+            endpoints: config.endpoints.iter().map(slot).collect(),
+            known: Mutex::new(known),
+            start: Instant::now(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// How many endpoints there are; they are numbered from 0.
+    pub fn endpoints(&self) -> usize {
+        self.shared.endpoints.len()
+    }
+
+    /// The address of an endpoint, as it was given.
+    pub fn address(&self, endpoint: usize) -> &str {
+        &self.shared.endpoints[endpoint].address
+    }
+
+    /// A key for a new request, stamped with the cluster's time, which is asked for once.
+    pub async fn new_key(&self) -> Result<RequestKey, ClientError> {
+        self.greet().await?;
+        let now = self.known().clock.read(Instant::now()).expect("greeting told the time");
+        Ok(RequestKey::new(now, rand::random()))
+    }
+
+    /// Has a mutation decided, and sends it again under the same key until it is answered.
+    ///
+    /// # Errors
+    /// [`Failure::Unknown`] if it was possibly applied; surely not applied otherwise.
+    pub async fn submit(&self, pool: PoolId, key: RequestKey, action: Action) -> Result<Called<Answered>, ClientError> {
+        self.greet().await?;
+        let before = self.known().leader;
+        let plan = self.plan(Call::Submit { pool, key: Some(key), action }, Some(key));
+        let mut called = self
+            .call(plan, |reply| match reply {
+                Reply::Submitted(answered) => Some(answered),
+                _ => None,
+            })
+            .await?;
+        if let Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now }) = called.value.outcome.result {
+            self.known().clock.learn(now, Instant::now());
+        }
+        if called.retries > 0 || called.elapsed > STALL {
+            called.leader_change = self.leader_change_since(before).await;
+        }
+        Ok(called)
+    }
+
+    /// Reads, from whichever node answers.
+    pub async fn read(&self, query: Query, consistency: Consistency) -> Result<Called<Read>, ClientError> {
+        self.call(self.plan(Call::Read { query, consistency }, None), picked_read).await
+    }
+
+    /// Reads from one node. Takes as long as a read of the whole state may.
+    pub async fn read_at(
+        &self,
+        endpoint: usize,
+        query: Query,
+        consistency: Consistency,
+    ) -> Result<Called<Read>, ClientError> {
+        let timeout = self.shared.policy.timeout;
+        let policy = RetryPolicy { attempt_timeout: timeout, ..self.shared.policy };
+        let call = Call::Read { query, consistency };
+        self.call(Plan { call, key: None, only: Some(endpoint), policy }, picked_read).await
+    }
+
+    /// The status of whichever node answers.
+    pub async fn status(&self) -> Result<Called<NodeStatus>, ClientError> {
+        self.call(self.plan(Call::Status, None), picked_status).await
+    }
+
+    /// The status of one node. A node that is down is given up after one attempt's time.
+    pub async fn status_of(&self, endpoint: usize) -> Result<Called<NodeStatus>, ClientError> {
+        self.call(self.brief(Call::Status, endpoint), picked_status).await
+    }
+
+    /// The history digest at an index, as one node has it; `None` if it is not applied there yet, or too long ago.
+    pub async fn history_at(
+        &self,
+        endpoint: usize,
+        index: Index,
+    ) -> Result<Called<Option<HistoryDigest>>, ClientError> {
+        self.call(self.brief(Call::HistoryAt(index), endpoint), |reply| match reply {
+            Reply::HistoryAt(digest) => Some(digest),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Hands leadership to `to`. Repeated until a node says that `to` leads, or time is over; then it may yet happen.
+    pub async fn transfer(&self, to: ReplicaId) -> Result<Called<()>, ClientError> {
+        self.call(self.plan(Call::Transfer(to), None), |reply| matches!(reply, Reply::Transferred).then_some(())).await
+    }
+
+    /// Asks every node who leads, so that the next calls go to the leader at once rather than through another node.
+    pub async fn find_leader(&self) {
+        let asked: Vec<_> = (0..self.endpoints())
+            .map(|endpoint| {
+                let client = self.clone();
+                tokio::spawn(async move { client.status_of(endpoint).await })
+            })
+            .collect();
+        for status in asked {
+            // A node that does not answer is not preferred; that is all.
+            let _ = status.await;
+        }
+        self.known().prefer_leader();
+    }
+
+    /// Closes the connections, so that the nodes need not find out. Calls under way fail.
+    pub async fn close(&self) {
+        for slot in &self.shared.endpoints {
+            let taken = slot.link.lock().expect("nothing panics under this lock").take();
+            if let Some((link, task)) = taken {
+                drop(link);
+                let _ = tokio::time::timeout(Duration::from_millis(100), task).await;
+            }
+        }
+    }
+
+    fn plan(&self, call: Call, key: Option<RequestKey>) -> Plan {
+        Plan { call, key, only: None, policy: self.shared.policy }
+    }
+
+    fn brief(&self, call: Call, endpoint: usize) -> Plan {
+        let timeout = self.shared.policy.attempt_timeout.min(self.shared.policy.timeout);
+        Plan { call, key: None, only: Some(endpoint), policy: RetryPolicy { timeout, ..self.shared.policy } }
+    }
+
+    /// Asks for a status before anything else is asked: cluster time and leader are known from then on.
+    async fn greet(&self) -> Result<(), ClientError> {
+        if self.known().clock.read(Instant::now()).is_none() {
+            self.status().await?;
+        }
+        Ok(())
+    }
+
+    async fn leader_change_since(&self, before: Option<(Term, ReplicaId)>) -> Option<LeaderChange> {
+        let endpoint = self.known().preferred;
+        // Only to tell the caller more: a failure here is none of the call's.
+        let _ = self.status_of(endpoint).await;
+        let ((term_before, from), (term, to)) = (before?, self.known().leader?);
+        (term > term_before).then_some(LeaderChange { from, to, term })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.shared.known.lock().expect("nothing panics under this lock")
+    }
+
+    fn link(&self, endpoint: usize) -> Link {
+        let slot = &self.shared.endpoints[endpoint];
+        let mut link = slot.link.lock().expect("nothing panics under this lock");
+        match &*link {
+            Some((link, _)) if !link.is_lost() => link.clone(),
+            _ => {
+                let (fresh, task) = Link::start(slot.address.clone(), self.shared.quic.clone());
+                *link = Some((fresh.clone(), task));
+                fresh
+            }
+        }
+    }
+
+    fn forget(&self, endpoint: usize, silent: &Link) {
+        let mut link = self.shared.endpoints[endpoint].link.lock().expect("nothing panics under this lock");
+        link.take_if(|(link, _)| link.is_same(silent));
+    }
+
+    /// Attempts until [`Retry`] says stop. `pick` takes the kind of reply that the call must have.
+    async fn call<T>(&self, plan: Plan, pick: impl Fn(Reply) -> Option<T>) -> Result<Called<T>, ClientError> {
+        let bytes = codec::encoded_len(&plan.call);
+        if bytes > CALL_BYTES_MAX {
+            let why = format!("the request is {bytes} bytes long; at most {CALL_BYTES_MAX} are accepted");
+            return Err(Failure::from(NotApplied::Malformed(why)).into());
+        }
+        let start = self.shared.start.elapsed();
+        let (endpoints, first) = match plan.only {
+            Some(_) => (1, 0),
+            None => (self.endpoints(), self.known().preferred),
+        };
+        let mut retry = Retry::new(plan.policy, plan.key, endpoints, first, start);
+        self.known().budget.deposit();
+        let mut last_words = String::new();
+        loop {
+            let endpoint = plan.only.unwrap_or(retry.endpoint());
+            let timeout = retry.timeout(self.shared.start.elapsed());
+            let mut answer = None;
+            let attempt = match self.attempt(endpoint, &plan.call, timeout).await {
+                Ok(reply) => match (Attempt::replied(&reply), reply.ok().map(&pick)) {
+                    // Not an answer to what was asked: whatever that node did, it is not to be trusted further.
+                    (_, Some(None)) => Attempt::Lost,
+                    (attempt, picked) => {
+                        answer = picked.flatten();
+                        attempt
+                    }
+                },
+                Err(no_reply) => failed(no_reply, &mut last_words, self.address(endpoint)),
+            };
+            let now = self.shared.start.elapsed();
+            let decision = retry.handle_attempt(now, attempt, rand::random(), &mut self.known().budget);
+            match decision {
+                Decision::Answer => {
+                    if plan.only.is_none() {
+                        self.known().preferred = endpoint;
+                    }
+                    let value = answer.expect("only an answered attempt is an answer");
+                    return Ok(Called { value, retries: retry.retries(), elapsed: now - start, leader_change: None });
+                }
+                Decision::Again { endpoint, pause } => {
+                    tracing::debug!(endpoint, ?pause, "trying again");
+                    if plan.only.is_none() {
+                        self.known().preferred = endpoint;
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                Decision::GiveUp(how) => return Err(gave_up(how, last_words)),
+            }
+        }
+    }
+
+    /// One attempt at one endpoint.
+    async fn attempt(
+        &self,
+        endpoint: usize,
+        call: &Call,
+        timeout: Duration,
+    ) -> Result<Result<Reply, Failure>, NoReply> {
+        // The node gets a little less: its own word on what happened is worth more than our silence.
+        let node_timeout = (timeout - timeout / 8).min(NODE_TIMEOUT_MAX);
+        let link = self.link(endpoint);
+        let reply = link.call(call.clone(), node_timeout, timeout).await;
+        if reply == Err(NoReply::TimedOut) {
+            // QUIC takes many seconds to find out that a node was killed. Whoever asks there next connects anew, and
+            // then knows at once whether anybody is there.
+            self.forget(endpoint, &link);
+        }
+        let reply = reply?;
+        let mut known = self.known();
+        known.clock.learn(reply.now, Instant::now());
+        if let Ok(Reply::Status(status)) = &reply.reply {
+            known.learn(endpoint, status);
+        }
+        Ok(reply.reply)
+    }
+}
+
+impl Known {
+    fn learn(&mut self, endpoint: usize, status: &NodeStatus) {
+        self.replicas[endpoint] = Some(status.replica.replica);
+        if let Some(leader) = status.replica.leader {
+            let heard = (status.replica.term, leader);
+            self.leader = Some(self.leader.map_or(heard, |known| known.max(heard)));
+        }
+    }
+
+    fn prefer_leader(&mut self) {
+        let endpoint =
+            self.leader.and_then(|(_, leader)| self.replicas.iter().position(|&replica| replica == Some(leader)));
+        self.preferred = endpoint.unwrap_or(self.preferred);
+    }
+}
+
+fn picked_read(reply: Reply) -> Option<Read> {
+    match reply {
+        Reply::Read(read) => Some(read),
+        _ => None,
+    }
+}
+
+fn picked_status(reply: Reply) -> Option<NodeStatus> {
+    match reply {
+        Reply::Status(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// What an attempt without a reply amounts to; keeps what can be told about it.
+fn failed(no_reply: NoReply, last_words: &mut String, address: &str) -> Attempt {
+    let (attempt, words) = match no_reply {
+        NoReply::NotSent(why) => (Attempt::NotSent, why),
+        NoReply::Lost => (Attempt::Lost, format!("{address}: the connection was lost")),
+        NoReply::TimedOut => (Attempt::TimedOut, format!("{address}: no answer in time")),
+    };
+    *last_words = words;
+    attempt
+}
+
+fn gave_up(how: GaveUp, last_words: String) -> ClientError {
+    match how {
+        GaveUp::NotApplied(why) => Failure::NotApplied(why).into(),
+        GaveUp::Unknown { key } => Failure::Unknown { key }.into(),
+        GaveUp::Unreachable => ClientError::Unreachable { why: last_words },
+    }
+}
