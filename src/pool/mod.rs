@@ -54,7 +54,7 @@ impl StateMachine {
         todo!()
     }
     /// The state that a snapshot was taken of.
-    pub fn restore(_limits: Limits, _body: &[u8]) -> Result<Self, BadSnapshot> {
+    pub fn restore(_body: &[u8]) -> Result<Self, BadSnapshot> {
         todo!()
     }
     /// Where the state stands.

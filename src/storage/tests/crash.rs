@@ -20,10 +20,10 @@ fn life() -> Vec<Option<Vec<WriteSet>>> {
         None,
         Some(vec![append(3, entries(6..=9, 2, 4096)), commit_to(4, hard_state(2, 1, 5))]),
         Some(vec![conflict]),
-        Some(vec![append(7, entries(9..=32, 3, 65_536))]),
-        Some(vec![commit_to(8, hard_state(3, 0, 30))]),
+        Some(vec![append(7, entries(9..=20, 3, 65_536))]),
+        Some(vec![commit_to(8, hard_state(3, 0, 18))]),
         None,
-        Some(vec![append(9, entries(33..=33, 3, 10))]),
+        Some(vec![append(9, entries(21..=21, 3, 10))]),
     ]
 }
 
