@@ -12,7 +12,6 @@
 //! work, and TLS and gRPC take the cores that are left. A runtime of its own for the loop would keep it off busy threads,
 //! at the price of a wake-up across runtimes for every request; `NodeHandle` would allow it if measurements asked for it.
 
-mod machine;
 mod predecessor;
 mod sockets;
 
@@ -27,7 +26,6 @@ use tokio::{
     time::timeout,
 };
 
-use self::machine::{Disk, Machine};
 use super::{
     CliError, Exit, Format, Globals,
     config::{self, ClusterSource, Overrides, Plaintext, Settings},
@@ -38,13 +36,14 @@ use crate::{
     api::Consistency,
     durable::{Recovered, RecoveredState},
     pool::Query,
-    runtime::{Node, NodeConfig, NodeHandle, Stopped},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
     server::{
         drain::{self, Draining},
         grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
         native,
     },
     storage::{self, OpenError, Store, Wanted},
+    system::SystemEnvironment,
     transport::{
         quic::{ClientConnection, Quic, QuicTransport},
         tls::NodeTls,
@@ -211,7 +210,8 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         limits: settings.limits,
         catalog: settings.catalog.clone(),
     };
-    Node::start(config, recovered, transport, Disk::new(store), Machine { tick: settings.timing.tick })
+    let environment = SystemEnvironment::new(settings.timing.tick);
+    Node::start(config, recovered, transport, Blocking::new(store), environment)
 }
 
 /// Says who this is, where it listens, and what its store held.
@@ -315,6 +315,7 @@ fn ended(stopped: Result<Stopped, JoinError>) -> Result<Exit, CliError> {
             "STORE_FAILED",
             "what was acknowledged is on the other nodes; check the disk before starting again",
         ),
+        Stopped::Entropy(_) => (Exit::Other, "NO_ENTROPY", "the node did not start; nothing was done"),
     };
     Err(CliError::new(exit, code, stopped.to_string()).hint(hint))
 }
