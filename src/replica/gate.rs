@@ -88,7 +88,8 @@ impl Gate<'_> {
     ) -> Result<(), Rejected> {
         ensure(entries.len() <= APPEND_ENTRIES_MAX, "it has too many entries")?;
         ensure(entries.iter().map(|entry| entry.data.len()).sum::<usize>() <= APPEND_BYTES_MAX, "it is too long")?;
-        ensure(log_term <= message.term, "it appends to a later term than its own")?;
+        // raft-rs takes what lies beyond its log for an entry of term 0, so term 0 would match there.
+        ensure(log_term.0 > 0 && log_term <= message.term, "it appends to no term, or to a later one than its own")?;
         ensure(index.0 < u64::MAX - entries.len() as u64, "its index is out of range")?;
         let mut before = (index, log_term);
         for entry in entries {

@@ -216,12 +216,13 @@ impl Cluster {
         }
     }
 
-    /// Runs until somebody leads and everybody who is up knows it.
+    /// Runs until somebody leads and a majority follows.
     pub fn elect(&mut self) -> ReplicaId {
         for _ in 0..50 {
             self.run(ELECTION_TICKS);
-            let knows = |node: &Node| node.replica.as_ref().is_none_or(|replica| replica.leader() == self.leader());
-            if let Some(leader) = self.leader().filter(|_| self.nodes.values().all(knows)) {
+            let up = self.nodes.values().filter_map(|node| node.replica.as_ref());
+            let following = up.filter(|replica| replica.leader() == self.leader()).count();
+            if let Some(leader) = self.leader().filter(|_| following > self.nodes.len() / 2) {
                 return leader;
             }
         }

@@ -16,7 +16,7 @@ use tombola::{
 use crate::cluster::{Cluster, read_default};
 
 const STEPS: usize = 1_500;
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 1_000;
 
 /// A run: the cluster, and what its clients did and were told.
 struct Run {
