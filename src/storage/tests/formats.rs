@@ -22,7 +22,11 @@ fn hard_state_bytes() {
 
 #[test]
 fn founders_bytes() {
-    let founders = Founders { cluster: ClusterId([1; 16]), disks: [(ReplicaId(2), DiskId([3; 16]))].into() };
+    let founders = Founders {
+        cluster: ClusterId([1; 16]),
+        limits: crate::pool::Limits::default(),
+        disks: [(ReplicaId(2), DiskId([3; 16]))].into(),
+    };
     assert_eq!(
         hex(&codec::encode(&founders)),
         "010101010101010101010101010101010100000000000000020000000000000003030303030303030303030303030303"
@@ -31,7 +35,8 @@ fn founders_bytes() {
 
 #[test]
 fn snapshot_meta_bytes() {
-    let founders = Founders { cluster: ClusterId([1; 16]), disks: BTreeMap::new() };
+    let founders =
+        Founders { cluster: ClusterId([1; 16]), limits: crate::pool::Limits::default(), disks: BTreeMap::new() };
     let meta = SnapshotMeta { founders, voters: vec![ReplicaId(5)], ..founding(0).meta };
     assert_eq!(
         hex(&codec::encode(&meta)),

@@ -33,7 +33,7 @@ fn wanted() -> Wanted {
 fn founders() -> Founders {
     let disks = [(1, 0xd1), (2, 0xd2), (3, 0xd3)];
     let disks = disks.map(|(replica, disk)| (ReplicaId(replica), DiskId([disk; 16])));
-    Founders { cluster: identity().cluster, disks: BTreeMap::from(disks) }
+    Founders { cluster: identity().cluster, limits: crate::pool::Limits::default(), disks: BTreeMap::from(disks) }
 }
 
 /// A founding snapshot whose body has `bytes` bytes.
