@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{batch::Measured, view::{Leader, View}};
+use super::{
+    batch::Measured,
+    view::{Leader, View},
+};
 use crate::{
     pool::Command,
     replica::{ProposalId, ProposalResult},
@@ -125,5 +128,91 @@ impl Forwards {
             Leader::Peer(leader) => Some(leader),
             Leader::Here | Leader::Unknown => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        pool::{Action, Actor, KeyOrigin, PoolId, RequestKey},
+        types::{Millis, Term},
+    };
+
+    const PEER: ReplicaId = ReplicaId(2);
+    const HERE: View = View { term: Term(1), leader: Leader::Here };
+
+    fn draw(count: u16) -> Command {
+        let (pool, actor, key) = (PoolId::default_pool(), Actor::default(), RequestKey::new(Millis(1), [1; 10]));
+        Command { pool, key, origin: KeyOrigin::Caller, actor, action: Action::Draw { count } }
+    }
+
+    fn leading() -> Forwards {
+        let mut forwards = Forwards::default();
+        forwards.handle_view(HERE);
+        forwards
+    }
+
+    fn turned_away(id: u64, leader: Option<ReplicaId>) -> BTreeMap<ReplicaId, Vec<(ProposalId, ProposalResult)>> {
+        BTreeMap::from([(PEER, vec![(ProposalId(id), ProposalResult::NotProposed { leader })])])
+    }
+
+    #[test]
+    fn what_is_proposed_is_answered_under_the_peer_s_own_number() {
+        let mut forwards = leading();
+        forwards.offer(PEER, ProposalId(70), draw(1)).unwrap();
+        forwards.propose(ProposalId(1));
+        assert!(!forwards.is_empty());
+        assert_eq!(forwards.handle_result(ProposalId(1), ProposalResult::Superseded), None);
+        assert!(forwards.is_empty());
+        let answers = BTreeMap::from([(PEER, vec![(ProposalId(70), ProposalResult::Superseded)])]);
+        assert_eq!(forwards.take_answers(), answers);
+        let other = ProposalResult::Superseded;
+        assert_eq!(forwards.handle_result(ProposalId(1), other.clone()), Some(other), "no peer's any more");
+    }
+
+    #[test]
+    fn without_leading_everything_is_turned_away_with_a_hint() {
+        let mut forwards = leading();
+        forwards.offer(PEER, ProposalId(1), draw(1)).unwrap();
+        let leader = Leader::Peer(ReplicaId(3));
+        forwards.handle_view(View { term: Term(2), leader });
+        assert_eq!(forwards.take_answers(), turned_away(1, Some(ReplicaId(3))), "what was queued");
+        forwards.offer(PEER, ProposalId(2), draw(1)).unwrap();
+        assert_eq!(forwards.take_answers(), turned_away(2, Some(ReplicaId(3))), "what comes");
+        assert!(forwards.is_empty());
+    }
+
+    #[test]
+    fn one_peer_s_requests_are_bounded_and_another_s_are_not_touched_by_it() {
+        let mut forwards = leading();
+        for id in 0..FORWARDED_COMMANDS_MAX as u64 {
+            forwards.offer(PEER, ProposalId(id), draw(1)).unwrap();
+        }
+        assert!(forwards.take_answers().is_empty());
+        forwards.offer(PEER, ProposalId(99_999), draw(1)).unwrap();
+        assert_eq!(forwards.take_answers(), turned_away(99_999, None));
+        forwards.offer(ReplicaId(3), ProposalId(1), draw(1)).unwrap();
+        assert!(forwards.take_answers().is_empty());
+        forwards.propose(ProposalId(1));
+        forwards.handle_result(ProposalId(1), ProposalResult::Superseded);
+        forwards.take_answers();
+        forwards.offer(PEER, ProposalId(100_000), draw(1)).unwrap();
+        assert!(forwards.take_answers().is_empty(), "an answer makes room");
+    }
+
+    #[test]
+    fn a_command_that_breaks_a_rule_is_dropped() {
+        let mut forwards = leading();
+        assert!(forwards.offer(PEER, ProposalId(1), draw(0)).is_err());
+        assert!(forwards.is_empty() && forwards.take_answers().is_empty());
+    }
+
+    #[test]
+    fn a_node_that_stops_takes_no_more() {
+        let mut forwards = leading();
+        forwards.close();
+        forwards.offer(PEER, ProposalId(1), draw(1)).unwrap();
+        assert_eq!(forwards.take_answers(), turned_away(1, None));
     }
 }

@@ -3,13 +3,7 @@
 //! All judgement is in [`crate::replica::founding`]; this drives it as `serving` drives the replica. Callers may come
 //! already: what they ask waits, within its deadline.
 
-use super::{
-    Environment, Stopped,
-    inputs::Event,
-    peer::PeerMessage,
-    station::Station,
-    view::View,
-};
+use super::{Environment, Stopped, inputs::Event, peer::PeerMessage, station::Station, view::View};
 use crate::{
     durable::{Founders, HardState, RecoveredLog, Snapshot},
     replica::founding::{Founding, FoundingOutput},

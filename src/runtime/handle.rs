@@ -85,8 +85,7 @@ impl NodeHandle {
         let Request { pool, key, actor, action } = request;
         let origin = if key.is_some() { KeyOrigin::Caller } else { KeyOrigin::Server };
         let key = key.unwrap_or(RequestKey::new(Millis(0), [0; 10]));
-        let command =
-            Measured::new(Command { pool, key, origin, actor, action }).map_err(NotApplied::Malformed)?;
+        let command = Measured::new(Command { pool, key, origin, actor, action }).map_err(NotApplied::Malformed)?;
         let permit = self.admission.enter(command.bytes)?;
         let deadline = deadline(timeout);
         self.ask(|reply| Ask::Submit { command, deadline, permit, reply }).await?

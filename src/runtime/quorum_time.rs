@@ -33,12 +33,7 @@ impl QuorumTime {
 
     /// The median at `at`, with this node's own wall clock; the lower one of two. `None` while fewer than a quorum of the
     /// voters, this one included, are known.
-    pub fn median<'a>(
-        &self,
-        own: Millis,
-        at: Duration,
-        peers: impl Iterator<Item = &'a ReplicaId>,
-    ) -> Option<Millis> {
+    pub fn median<'a>(&self, own: Millis, at: Duration, peers: impl Iterator<Item = &'a ReplicaId>) -> Option<Millis> {
         let mut voters = 1;
         let mut times = vec![own];
         for peer in peers {
@@ -69,7 +64,11 @@ mod tests {
         }
         let mut time = QuorumTime::default();
         time.sample(PEERS[0], Millis(5_000), SECOND);
-        assert_eq!(time.median(Millis(40_000_000_000), SECOND, PEERS.iter()), Some(Millis(5_000)), "nor the leader's own");
+        assert_eq!(
+            time.median(Millis(40_000_000_000), SECOND, PEERS.iter()),
+            Some(Millis(5_000)),
+            "nor the leader's own"
+        );
     }
 
     #[test]

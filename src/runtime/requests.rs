@@ -51,8 +51,11 @@ pub(super) struct Waiter {
 
 impl Waiter {
     fn answer(self, answer: Result<Answered, Failure>) {
+        let Self { reply, permit, .. } = self;
+        // First, so that whoever hears the answer finds the place free.
+        drop(permit);
         // Whoever no longer listens does not mind.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 
@@ -205,6 +208,13 @@ impl Requests {
         old.into_iter().for_each(|id| self.give_up(id, Place::Queued));
     }
 
+    /// This copy, which was to be forwarded, did not leave the node.
+    pub fn handle_dropped(&mut self, id: ProposalId, now: Tick) {
+        if let Some(&request) = self.proposals.get(&id) {
+            self.place(request, Place::Pausing { until: now.plus(PAUSE_TICKS) });
+        }
+    }
+
     /// The link to a peer was lost: what was forwarded to it may be lost too.
     pub fn handle_unreachable(&mut self, peer: ReplicaId, now: Tick) {
         let lost = self.sent(|place| matches!(place, Place::Forwarded { to, .. } if to == peer));
@@ -266,7 +276,8 @@ impl Requests {
 
     fn look_at(&mut self, id: RequestId, now: Tick) {
         let Some(open) = self.open.get_mut(&id) else { return };
-        let otherwise = if self.view.leader == Leader::Unknown { NotApplied::NoLeader } else { overloaded() };
+        let has_leader = self.view.leader != Leader::Unknown;
+        let otherwise = if open.place == Place::Queued && has_leader { overloaded() } else { NotApplied::NoLeader };
         let failure = open.failure(otherwise);
         for late in open.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
             late.answer(Err(failure.clone()));
@@ -324,3 +335,6 @@ impl Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::{
     pool::Command,
     replica::{
         Config, Input, Output, ProposalId, ProposalResult, Replica, TransferRefused,
-        founding::{self, FoundingMessage},
+        founding::{self as founders, FoundingMessage},
     },
     transport::{self, Transport},
     types::{Entropy, ReplicaId},
@@ -141,7 +141,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     fn drain_outputs(&mut self) -> Result<(), Stopped> {
         while let Some(output) = self.replica.poll_output() {
             match output {
-                Output::Send { to, message } => self.station.send(to, PeerMessage::Raft(message)),
+                Output::Send { to, message } => _ = self.station.send(to, PeerMessage::Raft(message)),
                 Output::Persist(write) => self.station.write(write)?,
                 Output::Proposal { id, result } => {
                     if let Some(result) = self.forwards.handle_result(id, result) {
@@ -217,7 +217,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     }
 
     fn answer_founder(&mut self, from: ReplicaId, message: &FoundingMessage) {
-        if let Some(answer) = founding::answer(self.replica.founders(), message) {
+        if let Some(answer) = founders::answer(self.replica.founders(), message) {
             self.station.send(from, PeerMessage::Founding(answer));
         }
     }
@@ -270,7 +270,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Pursues the wishes to hand leadership over.
     fn transfer(&mut self) -> Result<(), Stopped> {
         let (me, now) = (self.station.me(), self.station.now());
-        for step in self.station.transfers.handle_turn(self.view, me, now) {
+        for step in self.station.transfers.handle_view(self.view, me, now) {
             match step {
                 transfers::Step::HandOver { wish, to } => self.hand_over(wish, None, to)?,
                 transfers::Step::Ask { leader, wish, to } => {
@@ -291,7 +291,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 let mut why = refused.to_string();
                 why.truncate(why.floor_char_boundary(REASON_BYTES_MAX));
                 match peer {
-                    Some(peer) => self.station.send(peer, PeerMessage::TransferRefused { wish, why }),
+                    Some(peer) => _ = self.station.send(peer, PeerMessage::TransferRefused { wish, why }),
                     None => self.station.transfers.handle_refusal(wish, Leader::Here, why),
                 }
                 Ok(())
@@ -309,7 +309,10 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             requests.push((id, self.station.requests.forward(id, leader, now).command));
         }
         for frame in in_frames(requests) {
-            self.station.send(leader, PeerMessage::Forward(frame));
+            let ids: Vec<_> = frame.iter().map(|(id, _)| *id).collect();
+            if !self.station.send(leader, PeerMessage::Forward(frame)) {
+                ids.into_iter().for_each(|id| self.station.requests.handle_dropped(id, now));
+            }
         }
     }
 

@@ -133,12 +133,14 @@ impl<T: Transport, E: Environment> Station<T, E> {
         self.framing.genesis = Some(genesis);
     }
 
-    /// Sends to a peer; may be lost.
-    pub fn send(&mut self, to: ReplicaId, message: PeerMessage) {
+    /// Sends to a peer; may be lost. `false` if it surely did not leave this node.
+    pub fn send(&mut self, to: ReplicaId, message: PeerMessage) -> bool {
         let frame = self.framing.encode(self.environment.wall(), message);
-        if self.inputs.transport.send(to, frame).is_err() {
+        let has_left = self.inputs.transport.send(to, frame).is_ok();
+        if !has_left {
             self.unreachable.insert(to);
         }
+        has_left
     }
 
     /// Takes the peers for whom something was dropped since the last call.
@@ -165,11 +167,6 @@ impl<T: Transport, E: Environment> Station<T, E> {
     /// Accepts nothing more.
     pub fn close(&mut self) {
         self.is_closing = true;
-    }
-
-    /// Is the node stopping?
-    pub fn is_closing(&self) -> bool {
-        self.is_closing
     }
 
     /// Takes what a caller asks, answering what can be answered at once. Returns a read that the replica is to confirm, as
@@ -219,9 +216,9 @@ impl<T: Transport, E: Environment> Station<T, E> {
 
     /// Answers whom it is too late for. Returns the reads that nobody waits for any more.
     pub fn handle_tick(&mut self, view: View) -> Vec<ReadId> {
-        let (me, now) = (self.me(), self.now());
+        let now = self.now();
         self.requests.handle_tick(now);
-        self.transfers.handle_turn(view, me, now);
+        self.transfers.handle_tick(view, now);
         self.reads.handle_tick(now)
     }
 

@@ -60,22 +60,24 @@ impl Transfers {
         self.wishes.push(Wish { id: self.numbered, to, deadline, reply, asked: None });
     }
 
-    /// Answers what is fulfilled or too late, and says what is to be done for the others. `me` is this node.
-    pub fn handle_turn(&mut self, view: View, me: ReplicaId, now: Tick) -> Vec<Step> {
+    /// Answers what is fulfilled, and says what is to be done for the others. `me` is this node.
+    pub fn handle_view(&mut self, view: View, me: ReplicaId, now: Tick) -> Vec<Step> {
         let leading = match view.leader {
             Leader::Here => Some(me),
             Leader::Peer(peer) => Some(peer),
             Leader::Unknown => None,
         };
         self.settle(|wish| leading == Some(wish.to), || Ok(()));
-        self.settle(
-            |wish| wish.deadline <= now,
-            || match leading {
-                Some(_) => Err(refused("leadership was not handed over in time".to_owned())),
-                None => Err(NotApplied::NoLeader.into()),
-            },
-        );
         self.wishes.iter_mut().filter_map(|wish| wish.step(view, now)).collect()
+    }
+
+    /// Answers what it is too late for.
+    pub fn handle_tick(&mut self, view: View, now: Tick) {
+        let answer = || match view.leader {
+            Leader::Unknown => Err(NotApplied::NoLeader.into()),
+            Leader::Here | Leader::Peer(_) => Err(refused("leadership was not handed over in time".to_owned())),
+        };
+        self.settle(|wish| wish.deadline <= now, answer);
     }
 
     /// The leader that was asked refuses: this node itself, or `from`.
@@ -93,9 +95,8 @@ impl Transfers {
 
 impl Wish {
     fn step(&mut self, view: View, now: Tick) -> Option<Step> {
-        let is_asked = self.asked.is_some_and(|(leader, term, again)| {
-            (leader, term) == (view.leader, view.term) && now < again
-        });
+        let is_asked =
+            self.asked.is_some_and(|(leader, term, again)| (leader, term) == (view.leader, view.term) && now < again);
         if is_asked || view.leader == Leader::Unknown {
             return None;
         }
@@ -133,22 +134,22 @@ mod tests {
     #[test]
     fn a_wish_is_brought_to_each_leader_in_turn_until_its_target_leads() {
         let (mut transfers, mut answer) = wish();
-        assert_eq!(transfers.handle_turn(view(1, Leader::Unknown), ME, Tick(0)), []);
+        assert_eq!(transfers.handle_view(view(1, Leader::Unknown), ME, Tick(0)), []);
         let there = view(1, Leader::Peer(ReplicaId(2)));
         let ask = [Step::Ask { leader: ReplicaId(2), wish: 1, to: TO }];
-        assert_eq!(transfers.handle_turn(there, ME, Tick(1)), ask);
-        assert_eq!(transfers.handle_turn(there, ME, Tick(2)), [], "once is enough for now");
-        assert_eq!(transfers.handle_turn(there, ME, Tick(1 + AGAIN_TICKS)), ask, "frames get lost");
-        assert_eq!(transfers.handle_turn(view(2, Leader::Here), ME, Tick(20)), [Step::HandOver { wish: 1, to: TO }]);
+        assert_eq!(transfers.handle_view(there, ME, Tick(1)), ask);
+        assert_eq!(transfers.handle_view(there, ME, Tick(2)), [], "once is enough for now");
+        assert_eq!(transfers.handle_view(there, ME, Tick(1 + AGAIN_TICKS)), ask, "frames get lost");
+        assert_eq!(transfers.handle_view(view(2, Leader::Here), ME, Tick(20)), [Step::HandOver { wish: 1, to: TO }]);
         assert!(answer.try_recv().is_err());
-        assert_eq!(transfers.handle_turn(view(3, Leader::Peer(TO)), ME, Tick(21)), []);
+        assert_eq!(transfers.handle_view(view(3, Leader::Peer(TO)), ME, Tick(21)), []);
         assert_eq!(answer.try_recv().unwrap(), Ok(()));
     }
 
     #[test]
     fn a_refusal_counts_only_if_it_comes_from_whom_was_asked() {
         let (mut transfers, mut answer) = wish();
-        transfers.handle_turn(view(1, Leader::Peer(ReplicaId(2))), ME, Tick(1));
+        transfers.handle_view(view(1, Leader::Peer(ReplicaId(2))), ME, Tick(1));
         transfers.handle_refusal(1, Leader::Peer(ReplicaId(9)), "no".to_owned());
         transfers.handle_refusal(2, Leader::Peer(ReplicaId(2)), "no".to_owned());
         assert!(answer.try_recv().is_err());
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn a_wish_ends_at_its_deadline() {
         let (mut transfers, mut answer) = wish();
-        transfers.handle_turn(view(1, Leader::Unknown), ME, Tick(100));
+        transfers.handle_tick(view(1, Leader::Unknown), Tick(100));
         assert_eq!(answer.try_recv().unwrap(), Err(NotApplied::NoLeader.into()));
     }
 }
