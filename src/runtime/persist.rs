@@ -98,10 +98,13 @@ mod tests {
 
     use super::*;
 
+    /// The numbers in each commit.
+    type Commits = Arc<Mutex<Vec<Vec<u64>>>>;
+
     /// Commits when it is let, notes what it committed, and fails at a number.
     struct Slow {
         gate: Arc<Semaphore>,
-        commits: Arc<Mutex<Vec<Vec<u64>>>>,
+        commits: Commits,
         fails_at: u64,
     }
 
@@ -119,8 +122,8 @@ mod tests {
         WriteSet { number, ..WriteSet::default() }
     }
 
-    fn slow(fails_at: u64) -> (Arc<Semaphore>, Arc<Mutex<Vec<Vec<u64>>>>, Writer, mpsc::Receiver<Report>) {
-        let (gate, commits) = (Arc::new(Semaphore::new(0)), Arc::default());
+    fn slow(fails_at: u64) -> (Arc<Semaphore>, Commits, Writer, mpsc::Receiver<Report>) {
+        let (gate, commits) = (Arc::new(Semaphore::new(0)), Commits::default());
         let store = Slow { gate: gate.clone(), commits: Arc::clone(&commits), fails_at };
         let (writer, reports, _) = Writer::start(store);
         (gate, commits, writer, reports)

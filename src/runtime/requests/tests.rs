@@ -10,6 +10,8 @@ use crate::{
 const PEER: ReplicaId = ReplicaId(2);
 const OTHER: ReplicaId = ReplicaId(3);
 
+/// Something done to a request that was accepted.
+type Act = fn(&mut Bench);
 type Answer = oneshot::Receiver<Result<Answered, Failure>>;
 
 /// [`Requests`] with ids that count up, and callers.
@@ -201,7 +203,7 @@ fn at_the_deadline_what_never_left_is_surely_not_applied() {
 
 #[test]
 fn at_the_deadline_what_may_be_in_a_log_is_unknown() {
-    let sends: [(Leader, fn(&mut Bench)); 3] = [
+    let sends: [(Leader, Act); 3] = [
         (Leader::Here, |bench| _ = bench.propose()),
         (Leader::Peer(PEER), |bench| _ = bench.forward(PEER, 39)),
         (Leader::Peer(PEER), |bench| {
@@ -221,7 +223,7 @@ fn at_the_deadline_what_may_be_in_a_log_is_unknown() {
 
 #[test]
 fn what_this_replica_or_the_transport_gives_back_is_surely_not_applied() {
-    let gives_back: [(Leader, fn(&mut Bench)); 3] = [
+    let gives_back: [(Leader, Act); 3] = [
         (Leader::Here, |bench| {
             let id = bench.propose();
             bench.tell(id, Teller::Here, NOT_PROPOSED);
