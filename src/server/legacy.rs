@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    deadline,
+    caller, deadline,
     drain::Draining,
     proto::rewardpool::{
         DrawRequest, DrawResponse, GetStateRequest, GetStateResponse, RewardItem, UpdateItemRequest,
@@ -26,10 +26,10 @@ use super::{
     status,
 };
 use crate::{
-    api::{Answered, Consistency, Failure, NotApplied},
+    api::{Answered, Consistency, Failure, NotApplied, Request as Mutation},
     pool::{
-        Answer, DRAWS_PER_COMMAND_MAX, DrawSeq, Effect, ItemId, ItemState, Outcome, PoolId, Query, Refusal, Step,
-        Stock, Weight,
+        Action, Actor, Answer, DRAWS_PER_COMMAND_MAX, DrawSeq, Effect, ItemId, ItemState, Outcome, PoolId, Query,
+        Refusal, Step, Stock, Weight,
     },
     runtime::NodeHandle,
 };
@@ -76,15 +76,20 @@ impl RewardPoolService for Legacy {
 
     async fn draw(&self, request: Request<Streaming<DrawRequest>>) -> Result<Response<Self::DrawStream>, Status> {
         let (responses, stream) = mpsc::channel(RESPONSES_WAITING_MAX);
-        let timeout = deadline::of_metadata(request.metadata());
-        let conversation =
-            Conversation { node: self.node.clone(), draining: self.draining.clone(), timeout, responses };
+        let conversation = Conversation {
+            node: self.node.clone(),
+            draining: self.draining.clone(),
+            timeout: deadline::of_metadata(request.metadata()),
+            actor: caller::actor_of(&request),
+            responses,
+        };
         tokio::spawn(conversation.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn update_item(&self, request: Request<UpdateItemRequest>) -> Result<Response<UpdateItemResponse>, Status> {
         let timeout = deadline::of_metadata(request.metadata());
+        let actor = caller::actor_of(&request);
         let UpdateItemRequest { item_id, quantity, probability } = request.into_inner();
         let item = ItemId::try_from(item_id).map_err(status::of_invalid_name)?;
         let stock = match quantity {
@@ -96,7 +101,8 @@ impl RewardPoolService for Legacy {
         let weight = u32::try_from(probability)
             .map(Weight)
             .map_err(|_| status::malformed(format!("probability is {probability}: a weight is 0 to {}", u32::MAX)))?;
-        let answered = self.node.update(PoolId::default_pool(), None, item, stock, weight, timeout).await;
+        let action = Action::UpdateItem { item, stock, weight, create: false };
+        let answered = self.node.submit(mutation(actor, action), timeout).await;
         let answered = answered.map_err(|failure| status::of_failure(&failure, None))?;
         match &answered.outcome.result {
             Ok(Effect::ItemSet(item)) => Ok(Response::new(UpdateItemResponse { item: Some(reward_item(item)) })),
@@ -104,6 +110,11 @@ impl RewardPoolService for Legacy {
             Err(refusal) => Err(status::of_refusal(refusal, &super::v1::receipt(&answered))),
         }
     }
+}
+
+/// What an old client asks for: without a key, on the one pool that it knows.
+fn mutation(actor: Actor, action: Action) -> Mutation {
+    Mutation { pool: PoolId::default_pool(), key: None, actor, action }
 }
 
 /// An item as the predecessor shows it.
@@ -128,6 +139,7 @@ struct Conversation {
     node: NodeHandle,
     draining: Draining,
     timeout: Duration,
+    actor: Actor,
     responses: mpsc::Sender<Result<DrawResponse, Status>>,
 }
 
@@ -165,7 +177,7 @@ impl Conversation {
             if self.draining.has_begun() {
                 return self.cancel(count).await;
             }
-            let answered = match self.node.draw(PoolId::default_pool(), None, draws, self.timeout).await {
+            let answered = match self.draw(draws).await {
                 Ok(answered) => answered,
                 Err(Failure::NotApplied(NotApplied::Draining)) => return self.cancel(count).await,
                 Err(failure) => return Err(Ended::With(status::of_failure(&failure, None))),
@@ -176,6 +188,11 @@ impl Conversation {
             count -= u32::from(draws);
         }
         Ok(())
+    }
+
+    async fn draw(&self, count: u16) -> Result<Answered, Failure> {
+        let mutation = mutation(self.actor.clone(), Action::Draw { count });
+        self.node.submit(mutation, self.timeout).await
     }
 
     /// The service stops: tells it for each of the draws that were not made, and ends the stream.

@@ -13,9 +13,11 @@
 //! - [`status`]: the one mapping of refusals and failures to gRPC;
 //! - [`proto`]: the generated code.
 //!
-//! What is deliberately absent: authentication of gRPC callers beyond their TLS certificate, and any state of its own.
+//! What is deliberately absent: roles (whoever is let in may do everything; the certificate's name goes into the log), and
+//! any state of its own.
 
 mod accept;
+mod caller;
 pub mod deadline;
 pub mod drain;
 pub mod grpc;

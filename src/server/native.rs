@@ -11,9 +11,13 @@
 //! **Bad bytes** close the connection with [`CloseCode::Malformed`] and the reason: after them no frame boundary is known.
 //! Nothing of a malformed frame is executed; frames before it are. A reply that fits no frame is answered as a failure.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -22,7 +26,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{deadline, drain::Draining};
+use super::{
+    deadline,
+    drain::{self, Draining},
+    grpc::GRACE,
+};
 use crate::{
     api::{Consistency, Failure, NotApplied, Request},
     client::{
@@ -30,8 +38,9 @@ use crate::{
         wire::{CloseCode, FrameError, FrameReader, encode_frame},
     },
     codec,
-    pool::{Actor, Query},
+    pool::{Actor, PoolId, Query, RequestKey},
     runtime::NodeHandle,
+    transport::quic::ClientConnection,
     types::Millis,
 };
 
@@ -58,18 +67,48 @@ struct Session {
     in_flight: Arc<Semaphore>,
 }
 
-/// Serves one client until it leaves, breaks the protocol, or the server drains; then what it has in flight is
-/// answered before the connection closes.
-pub async fn serve_connection(connection: Connection, actor: Actor, node: NodeHandle, mut draining: Draining) {
+/// Serves clients as they come in, until `shutdown` is over; then what they have in flight is answered, for [`GRACE`] at
+/// most, and their connections are closed with [`CloseCode::Draining`]. Stop the node only after that, or stop it first:
+/// then what is in flight is answered by its refusals.
+pub async fn serve(
+    mut clients: mpsc::Receiver<ClientConnection>,
+    node: NodeHandle,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let (drain, draining) = drain::channel();
+    let mut served = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_ended) = served.join_next() => {}
+            client = clients.recv() => match client {
+                Some(client) => drop(served.spawn(serve_client(client, node.clone(), draining.clone()))),
+                None => break,
+            },
+        }
+    }
+    drain.begin();
+    let all = async { while served.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        tracing::warn!("native clients still wait {} s after the stop: leaving them", GRACE.as_secs());
+    }
+}
+
+/// Serves one client until it leaves, breaks the protocol, or the server drains.
+async fn serve_client(client: ClientConnection, node: NodeHandle, mut draining: Draining) {
+    let connection = &client.connection;
     let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-    let session = Arc::new(Session { actor, node, now: AtomicU64::new(0), in_flight });
+    let session = Arc::new(Session { actor: client.actor.clone(), node, now: AtomicU64::new(0), in_flight });
     let mut streams: JoinSet<Result<(), FrameError>> = JoinSet::new();
     let code = loop {
         tokio::select! {
             biased;
             () = draining.begun() => break CloseCode::Draining,
             Some(ended) = streams.join_next() => if let Ok(Err(error)) = ended {
-                return close(&connection, CloseCode::Malformed, &error.to_string());
+                tracing::info!(actor = %client.actor, %error, "a client breaks the protocol");
+                return close(connection, CloseCode::Malformed, &error.to_string());
             },
             accepted = connection.accept_bi(), if streams.len() < STREAMS_MAX => match accepted {
                 Ok((send, receive)) => {
@@ -80,7 +119,7 @@ pub async fn serve_connection(connection: Connection, actor: Actor, node: NodeHa
         }
     };
     while streams.join_next().await.is_some() {}
-    close(&connection, code, "");
+    close(connection, code, "");
 }
 
 fn close(connection: &Connection, code: CloseCode, reason: &str) {
@@ -132,7 +171,10 @@ async fn read_calls(
 async fn answer(session: Arc<Session>, call: ClientCall, place: OwnedSemaphorePermit, replies: mpsc::Sender<Waiting>) {
     let ClientCall { id, timeout_ms, call } = call;
     let reply = session.make(call, timeout_ms).await;
-    let now = Millis(session.now.load(Ordering::Relaxed));
+    if session.now().0 == 0 {
+        session.look(deadline::of_call(timeout_ms)).await;
+    }
+    let now = session.now();
     // If nobody takes replies any more, the client is gone.
     let _ = replies.send((ClientReply { id, now, reply }, place)).await;
 }
@@ -153,13 +195,25 @@ impl Session {
                 Ok(Reply::Read(read))
             }
             Call::Status => {
-                let status = self.node.status().await?;
                 // Clients ask for the status to learn the time.
-                self.saw(self.node.read(Query::Pools, Consistency::Stale, timeout).await?.now);
-                Ok(Reply::Status(status))
+                self.look(timeout).await;
+                Ok(Reply::Status(self.node.status().await?))
             }
             Call::HistoryAt(index) => Ok(Reply::HistoryAt(self.node.history_at(index).await?)),
             Call::Transfer(to) => self.node.transfer(to, timeout).await.map(|()| Reply::Transferred),
+        }
+    }
+
+    /// The newest cluster time that was seen; 0 before the first.
+    fn now(&self) -> Millis {
+        Millis(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Looks what time this node has, if it answers.
+    async fn look(&self, timeout: Duration) {
+        let any = Query::Outcome(PoolId::default_pool(), RequestKey::new(Millis(0), [0; 10]));
+        if let Ok(read) = self.node.read(any, Consistency::Stale, timeout).await {
+            self.saw(read.now);
         }
     }
 
@@ -215,4 +269,57 @@ fn frame(replies: Vec<ClientReply>) -> Vec<u8> {
         let replies = frame.replies.into_iter().map(failure).collect();
         encode_frame(&ServerFrame { replies }).expect("failures are short, and there are few of them")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Read,
+        pool::{Answer, Verification},
+        types::Index,
+    };
+
+    /// A reply of about so many bytes.
+    fn reply(id: u64, bytes: usize) -> ClientReply {
+        let violations = vec!["x".repeat(bytes)];
+        let answer = Answer::Verified(Verification { pools: 0, items: 0, keys: 0, violations });
+        ClientReply { id, now: Millis(1), reply: Ok(Reply::Read(Read { index: Index(1), now: Millis(1), answer })) }
+    }
+
+    fn decode(bytes: &[u8]) -> Vec<ClientReply> {
+        let mut reader = FrameReader::<ServerFrame>::default();
+        reader.push(bytes);
+        let frame = reader.next_frame().unwrap().expect("a whole frame");
+        assert!(!reader.is_mid_frame());
+        frame.replies
+    }
+
+    #[test]
+    fn what_waits_goes_together_in_frames_of_reasonable_length() {
+        let replies: Vec<_> = (0..100).map(|id| reply(id, 10_000)).collect();
+        let frames = frames(replies.clone());
+        assert_eq!(frames.len(), 4, "a megabyte in quarters");
+        assert!(frames.iter().all(|frame| frame.len() < FRAME_BYTES_AIM + 100));
+        let decoded: Vec<_> = frames.iter().flat_map(|frame| decode(frame)).collect();
+        assert_eq!(decoded, replies);
+        assert!(super::frames(vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_long_reply_has_a_frame_of_its_own() {
+        let replies = vec![reply(1, 10), reply(2, 1 << 20), reply(3, 10)];
+        let ids: Vec<Vec<_>> =
+            frames(replies).iter().map(|frame| decode(frame).iter().map(|reply| reply.id).collect()).collect();
+        assert_eq!(ids, [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn a_reply_that_fits_no_frame_is_told_as_a_failure() {
+        let told: Vec<_> =
+            frames(vec![reply(1, 10), reply(2, 17 << 20)]).iter().flat_map(|frame| decode(frame)).collect();
+        assert!(told[0].reply.is_ok());
+        let Err(failure) = &told[1].reply else { panic!("it does not fit") };
+        assert_eq!((told[1].id, failure.code()), (2, "MALFORMED"));
+    }
 }

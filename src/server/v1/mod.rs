@@ -1,20 +1,22 @@
 //! The services of package `tombola.v1`: unary, keyed, hence safe to retry.
 //!
 //! Each handler reads a message into the words of [`crate::pool`], submits or reads, and writes the answer back; the
-//! translations are in [`words`]. The answer to a mutation is written by one function, [`words::found`], for the call
+//! translations are in `words`. The answer to a mutation is written by one function, `words::found`, for the call
 //! itself and for GetOutcome alike, so that an outcome asked for later reads exactly as it was told.
 
 mod cluster;
 mod words;
 
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
 
 pub use cluster::Cluster;
 pub(super) use words::receipt;
 
 use self::words::{ITEMS_PER_PAGE_MAX, found, pool_id, request_key};
 use super::{
-    deadline,
+    caller, deadline,
     proto::v1::{
         AdjustItemRequest, AdjustItemResponse, ClaimRequest, ClaimResponse, CreatePoolRequest, CreatePoolResponse,
         DrawRequest, DrawResponse, Expired, GetOutcomeRequest, GetOutcomeResponse, GetPoolRequest, GetPoolResponse,
@@ -25,9 +27,23 @@ use super::{
 };
 use crate::{
     api::{Answered, Consistency, Read, Request as Mutation},
-    pool::{Action, Actor, Answer, CLAIM_QUANTITY_MAX, DRAWS_PER_COMMAND_MAX, Query, Remembered, Version, Weight},
+    pool::{Action, Actor, Answer, DRAWS_PER_COMMAND_MAX, Query, Remembered, Version, Weight},
     runtime::NodeHandle,
 };
+
+/// What a request says beside its message.
+struct Asked {
+    actor: Actor,
+    timeout: Duration,
+}
+
+impl Asked {
+    fn split<T>(request: Request<T>) -> (Self, T) {
+        let actor = caller::actor_of(&request);
+        let timeout = deadline::of_metadata(request.metadata());
+        (Self { actor, timeout }, request.into_inner())
+    }
+}
 
 /// `tombola.v1.RewardPool`.
 pub struct RewardPool {
@@ -40,12 +56,12 @@ impl RewardPool {
         Self { node }
     }
 
-    /// Has a mutation decided. A refusal is a status here; the effect comes back as the message it is told in.
-    async fn submit(&self, metadata: &MetadataMap, pool: String, key: &str, action: Action) -> Result<Found, Status> {
+    /// Has a mutation decided. A refusal is a status here; an effect comes back as the message that it is told in.
+    async fn submit(&self, asked: Asked, pool: String, key: &str, action: Action) -> Result<Found, Status> {
         let pool = pool_id(pool)?;
         let key = (!key.is_empty()).then(|| request_key(key)).transpose()?;
-        let mutation = Mutation { pool, key, actor: Actor::default(), action };
-        let answered = self.node.submit(mutation, deadline::of_metadata(metadata)).await;
+        let mutation = Mutation { pool, key, actor: asked.actor, action };
+        let answered = self.node.submit(mutation, asked.timeout).await;
         let answered = answered.map_err(|failure| status::of_failure(&failure, key))?;
         match &answered.outcome.result {
             Ok(_) => Ok(found(&answered)),
@@ -53,9 +69,9 @@ impl RewardPool {
         }
     }
 
-    async fn read(&self, metadata: &MetadataMap, query: Query, stale: bool) -> Result<Read, Status> {
+    async fn read(&self, asked: Asked, query: Query, stale: bool) -> Result<Read, Status> {
         let consistency = if stale { Consistency::Stale } else { Consistency::Linearizable };
-        let read = self.node.read(query, consistency, deadline::of_metadata(metadata)).await;
+        let read = self.node.read(query, consistency, asked.timeout).await;
         read.map_err(|failure| status::of_failure(&failure, None))
     }
 }
@@ -70,7 +86,7 @@ macro_rules! expect {
     };
 }
 
-/// A number that must be in 1 to `max`.
+/// A number that must be in 1 to `max`. Only for what no type of the node's could hold otherwise: the node checks the rest.
 fn in_range<N: TryFrom<u32>>(name: &str, value: u32, max: u32) -> Result<N, Status> {
     let legal = (1..=max).contains(&value).then(|| N::try_from(value).ok()).flatten();
     legal.ok_or_else(|| status::malformed(format!("{name} is {value}: it must be 1 to {max}")))
@@ -79,25 +95,24 @@ fn in_range<N: TryFrom<u32>>(name: &str, value: u32, max: u32) -> Result<N, Stat
 #[tonic::async_trait]
 impl reward_pool_server::RewardPool for RewardPool {
     async fn draw(&self, request: Request<DrawRequest>) -> Result<Response<DrawResponse>, Status> {
-        let (metadata, _, DrawRequest { pool, key, count }) = request.into_parts();
+        let (asked, DrawRequest { pool, key, count }) = Asked::split(request);
         let count = in_range("count", count.max(1), DRAWS_PER_COMMAND_MAX.into())?;
-        expect!(self.submit(&metadata, pool, &key, Action::Draw { count }).await?, Draw)
+        expect!(self.submit(asked, pool, &key, Action::Draw { count }).await?, Draw)
     }
 
     async fn claim(&self, request: Request<ClaimRequest>) -> Result<Response<ClaimResponse>, Status> {
-        let (metadata, _, ClaimRequest { pool, key, item_id, quantity }) = request.into_parts();
+        let (asked, ClaimRequest { pool, key, item_id, quantity }) = Asked::split(request);
         let item = item_id.try_into().map_err(status::of_invalid_name)?;
-        let quantity = in_range("quantity", quantity, CLAIM_QUANTITY_MAX)?;
-        expect!(self.submit(&metadata, pool, &key, Action::Claim { item, quantity }).await?, Claim)
+        expect!(self.submit(asked, pool, &key, Action::Claim { item, quantity }).await?, Claim)
     }
 
     async fn get_pool(&self, request: Request<GetPoolRequest>) -> Result<Response<GetPoolResponse>, Status> {
-        let (metadata, _, GetPoolRequest { pool, stale, page_size, page_token }) = request.into_parts();
+        let (asked, GetPoolRequest { pool, stale, page_size, page_token }) = Asked::split(request);
         let page_size = match page_size {
             0 => ITEMS_PER_PAGE_MAX,
             _ => in_range::<u32>("page_size", page_size, ITEMS_PER_PAGE_MAX as u32)? as usize,
         };
-        let read = self.read(&metadata, Query::Pool(pool_id(pool)?), stale).await?;
+        let read = self.read(asked, Query::Pool(pool_id(pool)?), stale).await?;
         match read.answer {
             Answer::Pool(state) => {
                 let (items, next_page_token) = words::page(&state.items, page_size, &page_token)?;
@@ -111,49 +126,46 @@ impl reward_pool_server::RewardPool for RewardPool {
     }
 
     async fn list_pools(&self, request: Request<ListPoolsRequest>) -> Result<Response<ListPoolsResponse>, Status> {
-        let (metadata, _, ListPoolsRequest { stale }) = request.into_parts();
-        let read = self.read(&metadata, Query::Pools, stale).await?;
+        let (asked, ListPoolsRequest { stale }) = Asked::split(request);
+        let read = self.read(asked, Query::Pools, stale).await?;
         let Answer::Pools(pools) = read.answer else { return Err(status::unexpected_answer()) };
         let pools = pools.iter().map(words::pool).collect();
         Ok(Response::new(ListPoolsResponse { index: read.index.0, now_ms: read.now.0, pools }))
     }
 
     async fn create_pool(&self, request: Request<CreatePoolRequest>) -> Result<Response<CreatePoolResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (asked, request) = Asked::split(request);
         let policy = words::policy(request.policy, request.fallback_item_id)?;
         let items = request.items.into_iter().map(words::catalog_item).collect::<Result<_, _>>()?;
         let action = Action::CreatePool { policy, items, require_key: request.require_key };
-        expect!(self.submit(&metadata, request.pool, &request.key, action).await?, Pool)
+        expect!(self.submit(asked, request.pool, &request.key, action).await?, Pool)
     }
 
     async fn update_item(&self, request: Request<UpdateItemRequest>) -> Result<Response<UpdateItemResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (asked, request) = Asked::split(request);
         let item = request.item_id.try_into().map_err(status::of_invalid_name)?;
         let stock = words::stock(request.unlimited, request.quantity)?;
         let action = Action::UpdateItem { item, stock, weight: Weight(request.weight), create: request.create };
-        expect!(self.submit(&metadata, request.pool, &request.key, action).await?, Item)
+        expect!(self.submit(asked, request.pool, &request.key, action).await?, Item)
     }
 
     async fn adjust_item(&self, request: Request<AdjustItemRequest>) -> Result<Response<AdjustItemResponse>, Status> {
-        let (metadata, _, AdjustItemRequest { pool, key, item_id, delta }) = request.into_parts();
+        let (asked, AdjustItemRequest { pool, key, item_id, delta }) = Asked::split(request);
         let item = item_id.try_into().map_err(status::of_invalid_name)?;
-        if delta == 0 {
-            return Err(status::malformed("delta is 0: it must add or take away something"));
-        }
-        expect!(self.submit(&metadata, pool, &key, Action::AdjustStock { item, delta }).await?, Adjusted)
+        expect!(self.submit(asked, pool, &key, Action::AdjustStock { item, delta }).await?, Adjusted)
     }
 
     async fn remove_item(&self, request: Request<RemoveItemRequest>) -> Result<Response<RemoveItemResponse>, Status> {
-        let (metadata, _, RemoveItemRequest { pool, key, item_id, etag }) = request.into_parts();
+        let (asked, RemoveItemRequest { pool, key, item_id, etag }) = Asked::split(request);
         let item = item_id.try_into().map_err(status::of_invalid_name)?;
         let action = Action::RemoveItem { item, etag: etag.map(Version) };
-        expect!(self.submit(&metadata, pool, &key, action).await?, Removed)
+        expect!(self.submit(asked, pool, &key, action).await?, Removed)
     }
 
     async fn get_outcome(&self, request: Request<GetOutcomeRequest>) -> Result<Response<GetOutcomeResponse>, Status> {
-        let (metadata, _, GetOutcomeRequest { pool, key, stale }) = request.into_parts();
+        let (asked, GetOutcomeRequest { pool, key, stale }) = Asked::split(request);
         let key = request_key(&key)?;
-        let read = self.read(&metadata, Query::Outcome(pool_id(pool)?, key), stale).await?;
+        let read = self.read(asked, Query::Outcome(pool_id(pool)?, key), stale).await?;
         let found = match read.answer {
             Answer::Outcome(Remembered::Outcome(outcome)) => found(&Answered { key, outcome }),
             Answer::Outcome(Remembered::NotSeen) => Found::NotSeen(NotSeen {}),

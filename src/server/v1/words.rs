@@ -4,10 +4,7 @@ use tonic::Status;
 
 use crate::{
     api::Answered,
-    pool::{
-        self, Claim, Effect, InvalidName, ItemId, ItemState, PoolId, PoolSummary, QUANTITY_MAX, RequestKey, Step,
-        Stock, Weight,
-    },
+    pool::{self, Claim, Effect, InvalidName, ItemId, ItemState, PoolId, PoolSummary, RequestKey, Step, Stock, Weight},
     server::{
         proto::v1::{
             AdjustItemResponse, CatalogItem, ClaimCode, ClaimResponse, CreatePoolResponse, DrawCode, DrawResponse,
@@ -36,8 +33,7 @@ pub fn stock(unlimited: bool, quantity: u64) -> Result<Stock, Status> {
     match (unlimited, quantity) {
         (true, 0) => Ok(Stock::Unlimited),
         (true, _) => Err(status::malformed("an unlimited item has no quantity: leave it 0")),
-        (false, ..=QUANTITY_MAX) => Ok(Stock::Finite(quantity)),
-        (false, _) => Err(status::malformed(format!("quantity is {quantity}: it must be 0 to {QUANTITY_MAX}"))),
+        (false, _) => Ok(Stock::Finite(quantity)),
     }
 }
 
@@ -225,8 +221,7 @@ mod tests {
     fn unlimited_is_a_flag_and_never_a_number() {
         assert_eq!(stock(true, 0).unwrap(), Stock::Unlimited);
         assert_eq!(stock(true, 1).unwrap_err().code(), tonic::Code::InvalidArgument);
-        assert_eq!(stock(false, QUANTITY_MAX).unwrap(), Stock::Finite(QUANTITY_MAX));
-        assert_eq!(stock(false, QUANTITY_MAX + 1).unwrap_err().code(), tonic::Code::InvalidArgument);
+        assert_eq!(stock(false, 7).unwrap(), Stock::Finite(7));
         let told = item(&state("a", Stock::Unlimited));
         assert_eq!((told.unlimited, told.remaining), (true, 0));
     }

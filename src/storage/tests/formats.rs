@@ -24,23 +24,22 @@ fn hard_state_bytes() {
 fn founders_bytes() {
     let founders = Founders {
         cluster: ClusterId([1; 16]),
-        limits: crate::pool::Limits::default(),
+        limits: Limits::default(),
         disks: [(ReplicaId(2), DiskId([3; 16]))].into(),
     };
     assert_eq!(
         hex(&codec::encode(&founders)),
-        "010101010101010101010101010101010100000000000000020000000000000003030303030303030303030303030303"
+        "010101010101010101010101010101010000001000000000005c2605000000000100000000000000020000000000000003030303030303030303030303030303"
     );
 }
 
 #[test]
 fn snapshot_meta_bytes() {
-    let founders =
-        Founders { cluster: ClusterId([1; 16]), limits: crate::pool::Limits::default(), disks: BTreeMap::new() };
+    let founders = Founders { cluster: ClusterId([1; 16]), limits: Limits::default(), disks: BTreeMap::new() };
     let meta = SnapshotMeta { founders, voters: vec![ReplicaId(5)], ..founding(0).meta };
     assert_eq!(
         hex(&codec::encode(&meta)),
-        "01000000000000000100000000000000010000000000000005000000000000000101010101010101010101010101010100000000000000000000000000000000e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        "0100000000000000010000000000000001000000000000000500000000000000010101010101010101010101010101010000001000000000005c26050000000000000000000000000000000000000000e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     );
 }
 
@@ -58,7 +57,7 @@ fn entry_bytes() {
 fn genesis_of_a_founding() {
     assert_eq!(
         founding(10).meta.genesis().to_string(),
-        "be6ac14f616a4b5d65de0563adfa44b1591f128816e88bae18ed1d7b42e70e6c"
+        "7aa9b8eab0139e3ff2c825887e8207e46a56745369050050fc720167a2193a8b"
     );
 }
 

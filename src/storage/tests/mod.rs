@@ -18,6 +18,7 @@ use crate::{
     durable::{
         Entry, EntryKind, Founders, FoundingWrite, HardState, RecoveredLog, RecoveredState, Snapshot, SnapshotMeta,
     },
+    pool::Limits,
     types::{DiskId, Index, Term},
 };
 
@@ -33,7 +34,7 @@ fn wanted() -> Wanted {
 fn founders() -> Founders {
     let disks = [(1, 0xd1), (2, 0xd2), (3, 0xd3)];
     let disks = disks.map(|(replica, disk)| (ReplicaId(replica), DiskId([disk; 16])));
-    Founders { cluster: identity().cluster, limits: crate::pool::Limits::default(), disks: BTreeMap::from(disks) }
+    Founders { cluster: identity().cluster, limits: Limits::default(), disks: BTreeMap::from(disks) }
 }
 
 /// A founding snapshot whose body has `bytes` bytes.

@@ -1,0 +1,409 @@
+//! The native client over real QUIC, against nodes that do what a script says: what is sent again, where, under which
+//! key, and what is said when nothing helps.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tombola::{
+    api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read},
+    client::{
+        Call, Client, ClientCall, ClientConfig, ClientError, ClientFrame, ClientReply, Reply, ServerFrame,
+        wire::{FrameReader, encode_frame},
+    },
+    pool::{Action, Answer, Digests, DrawSeq, Effect, Outcome, PoolId, Query, Refusal, RequestKey, Step, Version},
+    replica::{Role, Status},
+    transport::{
+        certs::{self, Order},
+        quic::{ClientConnection, Quic, QuicConfig},
+        tls::{NodeFiles, NodeTls},
+    },
+    types::{ClusterId, HistoryDigest, Index, Millis, ReplicaId, StateDigest, Term},
+};
+
+const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+/// The cluster's time: far from any wall clock.
+const NOW: Millis = Millis(1_000_000_000_000);
+
+/// What a node does with a call.
+enum Play {
+    Reply(Result<Reply, Failure>),
+    /// Nothing, ever.
+    Silence,
+    /// Drops the connection.
+    HangUp,
+    /// Sends bytes that are no frame.
+    Garbage,
+}
+
+type Script = dyn Fn(&Call) -> Play + Send + Sync;
+
+struct Node {
+    address: String,
+    calls: Arc<Mutex<Vec<Call>>>,
+    /// Calls of every frame that arrived.
+    frames: Arc<Mutex<Vec<usize>>>,
+    quic: Quic,
+}
+
+impl Node {
+    fn start(certs: &TempDir, id: u64, script: impl Fn(&Call) -> Play + Send + Sync + 'static) -> Self {
+        let tls = NodeTls::load(&NodeFiles::in_dir(certs.path(), ReplicaId(id)), CLUSTER, ReplicaId(id)).unwrap();
+        let config = QuicConfig { listen: "127.0.0.1:0".parse().unwrap(), peers: BTreeMap::new(), tls };
+        let (_transport, mut clients, quic) = Quic::bind(config).unwrap();
+        let (calls, frames) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let (heard, counted, script): (_, _, Arc<Script>) = (calls.clone(), frames.clone(), Arc::new(script));
+        tokio::spawn(async move {
+            while let Some(client) = clients.recv().await {
+                tokio::spawn(serve(client, heard.clone(), counted.clone(), script.clone()));
+            }
+        });
+        Self { address: quic.local_addr().to_string(), calls, frames, quic }
+    }
+
+    /// The keys of the mutations that arrived, in order.
+    fn keys(&self) -> Vec<RequestKey> {
+        let key = |call: &Call| match call {
+            Call::Submit { key, .. } => *key,
+            _ => None,
+        };
+        self.calls.lock().unwrap().iter().filter_map(key).collect()
+    }
+}
+
+async fn serve(
+    client: ClientConnection,
+    heard: Arc<Mutex<Vec<Call>>>,
+    counted: Arc<Mutex<Vec<usize>>>,
+    script: Arc<Script>,
+) {
+    let Ok((mut send, mut receive)) = client.connection.accept_bi().await else { return };
+    let mut frames = FrameReader::<ClientFrame>::default();
+    while let Ok(Some(chunk)) = receive.read_chunk(1 << 16, true).await {
+        frames.push(&chunk.bytes);
+        while let Some(frame) = frames.next_frame().unwrap() {
+            counted.lock().unwrap().push(frame.calls.len());
+            let mut replies = Vec::new();
+            for ClientCall { id, call, .. } in frame.calls {
+                heard.lock().unwrap().push(call.clone());
+                match script(&call) {
+                    Play::Reply(reply) => replies.push(ClientReply { id, now: NOW, reply }),
+                    Play::Silence => {}
+                    Play::HangUp => return client.connection.close(0u32.into(), b""),
+                    Play::Garbage => drop(send.write_all(&[0xff; 64]).await),
+                }
+            }
+            // Answers come in any order.
+            replies.reverse();
+            let _ = send.write_all(&encode_frame(&ServerFrame { replies }).unwrap()).await;
+        }
+    }
+}
+
+fn certs() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let order = Order { nodes: (1..=3).map(ReplicaId).collect(), clients: vec!["shop".to_owned()], ..Order::default() };
+    certs::init(dir.path(), CLUSTER, &order).unwrap();
+    dir
+}
+
+fn client(certs: &TempDir, endpoints: &[&str], timeout: Duration) -> Client {
+    let file = |name: &str| certs.path().join(name);
+    let config = ClientConfig {
+        endpoints: endpoints.iter().map(|&address| address.to_owned()).collect(),
+        ca: file("node-ca.pem"),
+        cert: file("shop.pem"),
+        key: file("shop.key"),
+        timeout,
+        attempt_timeout: Duration::from_millis(600),
+    };
+    Client::connect(&config).unwrap()
+}
+
+fn status(id: u64, term: u64, leader: u64) -> Play {
+    let replica = Status {
+        replica: ReplicaId(id),
+        role: if id == leader { Role::Leader } else { Role::Follower },
+        term: Term(term),
+        leader: Some(ReplicaId(leader)),
+        commit: Index(9),
+        digests: Digests { index: Index(9), history: HistoryDigest([1; 32]), state: StateDigest(1) },
+        last_index: Index(9),
+        matched: Vec::new(),
+        transferring: false,
+    };
+    let voters = (1..=3).map(ReplicaId).collect();
+    Play::Reply(Ok(Reply::Status(NodeStatus { cluster: CLUSTER, replica, voters, version: "0".to_owned() })))
+}
+
+fn decided(call: &Call, result: Result<Effect, Refusal>) -> Play {
+    let Call::Submit { key: Some(key), .. } = call else { panic!("{call:?} is no mutation") };
+    let outcome = Outcome { index: Index(9), now: NOW, replayed: false, result };
+    Play::Reply(Ok(Reply::Submitted(Answered { key: *key, outcome })))
+}
+
+/// As many steps as were asked for.
+fn drawn(call: &Call) -> Play {
+    let Call::Submit { action: Action::Draw { count }, .. } = call else { panic!("{call:?} is no draw") };
+    let steps = vec![Step::PoolEmpty; usize::from(*count)];
+    decided(call, Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps }))
+}
+
+/// A healthy leader.
+fn healthy(id: u64) -> impl Fn(&Call) -> Play + Send + Sync {
+    move |call| match call {
+        Call::Status => status(id, 4, id),
+        _ => drawn(call),
+    }
+}
+
+/// A node that answers how it is and does `play` with everything else.
+fn follower(play: impl Fn(&Call) -> Play + Send + Sync) -> impl Fn(&Call) -> Play + Send + Sync {
+    move |call| match call {
+        Call::Status => status(1, 3, 1),
+        call => play(call),
+    }
+}
+
+async fn draw(client: &Client, count: u16) -> Result<(RequestKey, tombola::client::Called<Answered>), ClientError> {
+    let key = client.new_key().await?;
+    Ok((key, client.submit(PoolId::default_pool(), key, Action::Draw { count }).await?))
+}
+
+#[tokio::test]
+async fn keys_are_stamped_with_the_clusters_time_which_is_asked_for_once() {
+    let certs = certs();
+    let node = Node::start(&certs, 1, healthy(1));
+    let client = client(&certs, &[&node.address], Duration::from_secs(5));
+    let (one, two) = (client.new_key().await.unwrap(), client.new_key().await.unwrap());
+    assert_ne!(one, two);
+    for key in [one, two] {
+        assert!((NOW.0..NOW.0 + 5_000).contains(&key.time().0), "{:?}", key.time());
+    }
+    assert_eq!(*node.calls.lock().unwrap(), [Call::Status]);
+}
+
+#[tokio::test]
+async fn many_calls_share_a_stream_and_each_gets_its_own_answer() {
+    let certs = certs();
+    let node = Node::start(&certs, 1, healthy(1));
+    let client = client(&certs, &[&node.address], Duration::from_secs(5));
+    let calls: Vec<_> = (1..=500u16)
+        .map(|count| {
+            let client = client.clone();
+            tokio::spawn(async move { (count, draw(&client, count).await.unwrap()) })
+        })
+        .collect();
+    for call in calls {
+        let (count, (key, called)) = call.await.unwrap();
+        assert_eq!(called.value.key, key);
+        assert_eq!(called.retries, 0);
+        let Ok(Effect::Drawn { steps, .. }) = called.value.outcome.result else { panic!() };
+        assert_eq!(steps.len(), usize::from(count));
+    }
+    let frames = node.frames.lock().unwrap().len();
+    assert!(frames < 250, "500 calls took {frames} frames: nothing rode together");
+}
+
+#[tokio::test]
+async fn a_connection_lost_after_sending_is_made_good_elsewhere_under_the_same_key() {
+    let certs = certs();
+    let broken = Node::start(&certs, 1, follower(|_| Play::HangUp));
+    let healthy = Node::start(&certs, 2, healthy(2));
+    let client = client(&certs, &[&broken.address, &healthy.address], Duration::from_secs(5));
+    let (key, called) = draw(&client, 3).await.unwrap();
+    assert_eq!(called.retries, 1);
+    assert_eq!((broken.keys(), healthy.keys()), (vec![key], vec![key]));
+    let change = called.leader_change.unwrap();
+    assert_eq!((change.from, change.to, change.term), (ReplicaId(1), ReplicaId(2), Term(4)));
+
+    let (_, called) = draw(&client, 3).await.unwrap();
+    assert_eq!((called.retries, called.leader_change), (0, None), "who answered last is asked first");
+}
+
+#[tokio::test]
+async fn a_silent_node_is_left_after_an_attempts_time() {
+    let certs = certs();
+    let silent = Node::start(&certs, 1, follower(|_| Play::Silence));
+    let healthy = Node::start(&certs, 2, healthy(2));
+    let client = client(&certs, &[&silent.address, &healthy.address], Duration::from_secs(5));
+    let start = Instant::now();
+    let (key, called) = draw(&client, 3).await.unwrap();
+    assert_eq!((called.retries, silent.keys(), healthy.keys()), (1, vec![key], vec![key]));
+    assert!(start.elapsed() >= Duration::from_millis(600) && called.elapsed < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn what_nobody_answered_is_possibly_applied_if_it_was_sent() {
+    let certs = certs();
+    let plays: [fn() -> Play; 3] = [|| Play::HangUp, || Play::Silence, || Play::Garbage];
+    for play in plays {
+        let node = Node::start(&certs, 1, follower(move |_| play()));
+        let client = client(&certs, &[&node.address], Duration::from_millis(1_500));
+        let key = client.new_key().await.unwrap();
+        let start = Instant::now();
+        let error = client.submit(PoolId::default_pool(), key, Action::Draw { count: 1 }).await.unwrap_err();
+        assert_eq!(error, ClientError::Failed(Failure::Unknown { key }));
+        assert!(start.elapsed() < Duration::from_millis(2_500));
+        assert!(node.keys().len() > 1 && node.keys().iter().all(|&sent| sent == key), "one key on every attempt");
+    }
+}
+
+#[tokio::test]
+async fn what_never_left_is_surely_not_applied() {
+    let certs = certs();
+    // A port that was free a moment ago, and an address that has no name.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let client = client(&certs, &[&free, "nowhere.invalid:1"], Duration::from_millis(2_500));
+    let start = Instant::now();
+    let error = draw(&client, 1).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    assert!(start.elapsed() < Duration::from_millis(3_500));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_connection_never_left() {
+    let certs = certs();
+    let node = Node::start(&certs, 1, healthy(1));
+    let address = node.address.clone();
+    let client = client(&certs, &[&address], Duration::from_millis(400));
+    let key = client.new_key().await.unwrap();
+    node.quic.close().await;
+    // Bound, and deaf: packets go in and nothing comes out, so the call is still queued when its time is over.
+    let _deaf = std::net::UdpSocket::bind(&address).unwrap();
+    let error = client.submit(PoolId::default_pool(), key, Action::Draw { count: 1 }).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_node_without_a_leader_sends_the_client_on_and_its_word_is_passed_on_if_nobody_knows_better() {
+    let certs = certs();
+    let leaderless = || follower(|_| Play::Reply(Err(Failure::NotApplied(NotApplied::NoLeader))));
+    let one = Node::start(&certs, 1, leaderless());
+    let two = Node::start(&certs, 2, healthy(2));
+    let both = client(&certs, &[&one.address, &two.address], Duration::from_secs(5));
+    assert_eq!(draw(&both, 1).await.unwrap().1.retries, 1);
+
+    let alone = client(&certs, &[&one.address], Duration::from_millis(500));
+    let error = draw(&alone, 1).await.unwrap_err();
+    assert_eq!(error, ClientError::Failed(Failure::NotApplied(NotApplied::NoLeader)));
+}
+
+#[tokio::test]
+async fn a_refusal_is_an_answer_and_teaches_the_time() {
+    let certs = certs();
+    let later = Millis(NOW.0 + 90_000_000);
+    let node = Node::start(
+        &certs,
+        1,
+        follower(move |call| decided(call, Err(Refusal::KeyExpired { floor: NOW, now: later }))),
+    );
+    let client = client(&certs, &[&node.address], Duration::from_secs(5));
+    let (_, called) = draw(&client, 1).await.unwrap();
+    assert_eq!((called.retries, node.keys().len()), (0, 1), "a refusal is final");
+    assert!(client.new_key().await.unwrap().time() >= later);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_is_none() {
+    let certs = certs();
+    let confused = Node::start(&certs, 1, follower(|_| Play::Reply(Ok(Reply::Transferred))));
+    let healthy = Node::start(&certs, 2, healthy(2));
+    let client = client(&certs, &[&confused.address, &healthy.address], Duration::from_secs(5));
+    let (key, called) = draw(&client, 2).await.unwrap();
+    assert_eq!((called.retries, confused.keys(), healthy.keys()), (1, vec![key], vec![key]));
+}
+
+#[tokio::test]
+async fn reads_go_on_to_a_node_that_can_serve_them() {
+    let certs = certs();
+    let cut_off = Node::start(&certs, 1, follower(|_| Play::Reply(Err(Failure::NotApplied(NotApplied::NoQuorum)))));
+    let answer = Read { index: Index(9), now: NOW, answer: Answer::Pools(Vec::new()) };
+    let expected = answer.clone();
+    let healthy = Node::start(&certs, 2, move |_| Play::Reply(Ok(Reply::Read(answer.clone()))));
+    let both = client(&certs, &[&cut_off.address, &healthy.address], Duration::from_secs(5));
+    let called = both.read(Query::Pools, Consistency::Linearizable).await.unwrap();
+    assert_eq!((called.value, called.retries), (expected, 1));
+
+    let alone = client(&certs, &[&cut_off.address], Duration::from_millis(400));
+    let error = alone.read(Query::Pools, Consistency::Linearizable).await.unwrap_err();
+    assert_eq!(error, ClientError::Failed(Failure::NotApplied(NotApplied::NoQuorum)));
+}
+
+#[tokio::test]
+async fn a_node_is_asked_by_itself_and_the_leader_is_found() {
+    let certs = certs();
+    let nodes: Vec<_> = (1..=3)
+        .map(|id| {
+            Node::start(&certs, id, move |call| match call {
+                Call::Status => status(id, 4, 3),
+                Call::HistoryAt(index) => {
+                    Play::Reply(Ok(Reply::HistoryAt((index.0 < 10).then_some(HistoryDigest([id as u8; 32])))))
+                }
+                _ => drawn(call),
+            })
+        })
+        .collect();
+    let endpoints: Vec<_> = nodes.iter().map(|node| node.address.as_str()).collect();
+    let client = client(&certs, &endpoints, Duration::from_secs(5));
+    assert_eq!(client.status_of(1).await.unwrap().value.replica.replica, ReplicaId(2));
+    assert_eq!(client.history_at(2, Index(5)).await.unwrap().value, Some(HistoryDigest([3; 32])));
+    assert_eq!(client.history_at(2, Index(10)).await.unwrap().value, None);
+
+    client.find_leader().await;
+    let (key, _) = draw(&client, 1).await.unwrap();
+    assert_eq!((nodes[0].keys().len(), nodes[2].keys()), (0, vec![key]));
+}
+
+#[tokio::test]
+async fn a_restarted_node_is_found_again() {
+    let certs = certs();
+    let first = Node::start(&certs, 1, healthy(1));
+    let address = first.address.clone();
+    let client = client(&certs, &[&address], Duration::from_secs(8));
+    draw(&client, 1).await.unwrap();
+    first.quic.close().await;
+
+    let call = tokio::spawn(async move { draw(&client, 2).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let tls = NodeTls::load(&NodeFiles::in_dir(certs.path(), ReplicaId(1)), CLUSTER, ReplicaId(1)).unwrap();
+    let config = QuicConfig { listen: address.parse().unwrap(), peers: BTreeMap::new(), tls };
+    let (_transport, mut clients, _again) = Quic::bind(config).unwrap();
+    tokio::spawn(async move {
+        let script: Arc<Script> = Arc::new(healthy(1));
+        while let Some(client) = clients.recv().await {
+            tokio::spawn(serve(client, Arc::default(), Arc::default(), script.clone()));
+        }
+    });
+    let (_, called) = call.await.unwrap().unwrap();
+    assert!(called.retries > 0);
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_is_not_talked_to() {
+    let (ours, theirs) = (certs(), certs());
+    let node = Node::start(&theirs, 1, healthy(1));
+    let client = client(&ours, &[&node.address], Duration::from_millis(500));
+    let error = draw(&client, 1).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    assert!(node.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_without_endpoints_or_certificates_does_not_start() {
+    let certs = certs();
+    let config = |endpoints: Vec<String>, key: &str| ClientConfig {
+        endpoints,
+        ca: certs.path().join("node-ca.pem"),
+        cert: certs.path().join("shop.pem"),
+        key: certs.path().join(key),
+        timeout: Duration::from_secs(1),
+        attempt_timeout: Duration::from_secs(1),
+    };
+    for wrong in [config(vec![], "shop.key"), config(vec!["a:1".to_owned()], "nobody.key")] {
+        assert!(matches!(Client::connect(&wrong), Err(ClientError::Config(_))));
+    }
+}
