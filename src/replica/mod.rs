@@ -164,7 +164,7 @@ impl Replica {
     /// # Errors
     /// If what was recovered contradicts itself: the pool's snapshot cannot be restored, or raft refuses the log.
     pub fn new(config: Config, identity: Identity, recovered: RecoveredLog) -> Result<Self, BrokenInvariant> {
-        let machine = StateMachine::restore(recovered.snapshot.meta.founders.limits, &recovered.snapshot.body)
+        let machine = StateMachine::restore(&recovered.snapshot.body)
             .map_err(|error| BrokenInvariant { name: "durable", detail: error.to_string() })?;
         assert_eq!(machine.applied(), recovered.snapshot.meta.index, "the snapshot is of another index than it says");
         let attempt_ticks = READ_ATTEMPT_HEARTBEATS * config.heartbeat_ticks;

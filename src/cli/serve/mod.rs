@@ -266,31 +266,13 @@ async fn serve_grpc(
         .map_err(|error| CliError::new(Exit::Other, "GRPC", error.to_string()))
 }
 
-/// Serves native clients as they come in, until told to drain and all are answered.
+/// Serves native clients until told to drain and all are answered.
 async fn serve_clients(
-    mut clients: Receiver<ClientConnection>,
+    clients: Receiver<ClientConnection>,
     node: NodeHandle,
     mut draining: Draining,
 ) -> Result<(), CliError> {
-    let mut served = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = draining.begun() => break,
-            Some(_) = served.join_next() => {}
-            client = clients.recv() => {
-                let Some(client) = client else { break };
-                let (node, draining) = (node.clone(), draining.clone());
-                served.spawn(async move {
-                    let (connection, actor) = (client.connection.clone(), client.actor.clone());
-                    native::serve_connection(connection, actor, node, draining).await;
-                    // Until here it counted against the bounds on clients.
-                    drop(client);
-                });
-            }
-        }
-    }
-    while served.join_next().await.is_some() {}
+    native::serve(clients, node, async move { draining.begun().await }).await;
     Ok(())
 }
 
