@@ -7,16 +7,29 @@ use std::{
 
 use bytes::Bytes;
 use tombola::{
+    api::Consistency,
     durable::{Identity, Recovered, RecoveredState, WriteSet},
-    pool::{CatalogItem, Limits, Stock, Weight},
+    pool::{Answer, CatalogItem, Limits, PoolId, Query, Stock, Weight},
     runtime::{Environment, NoEntropy, Node, NodeConfig, Persist, PersistError},
     transport::{Dropped, Event, Transport},
     types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
 };
 
-/// A node that is a whole cluster, with this catalog in pool `default`.
-pub fn alone(catalog: &[(&str, Stock, u32)]) -> Node {
-    start(vec![ReplicaId(1)], catalog)
+/// A node that is a whole cluster, once this catalog is in pool `default`.
+pub async fn alone(catalog: &[(&str, Stock, u32)]) -> Node {
+    let node = start(vec![ReplicaId(1)], catalog);
+    let stocked = async {
+        loop {
+            let query = Query::Pool(PoolId::default_pool());
+            let read = node.handle.read(query, Consistency::Linearizable, Duration::from_secs(10)).await;
+            match read.expect("a cluster of one answers").answer {
+                Answer::Pool(pool) if pool.items.len() == catalog.len() => return,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), stocked).await.expect("the catalog comes in");
+    node
 }
 
 /// A node whose only fellow founder never comes: it can do nothing, and has to say so.
