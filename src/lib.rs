@@ -28,3 +28,5 @@ pub mod types;
 pub mod cli;
 #[cfg(not(madsim))]
 pub mod server;
+#[cfg(not(madsim))]
+pub mod system;
