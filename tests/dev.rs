@@ -48,7 +48,9 @@ impl User {
     }
 
     fn at_home(&self, command: &mut Command) {
-        for (variable, dir) in [("HOME", ""), ("XDG_RUNTIME_DIR", "run"), ("XDG_STATE_HOME", "state"), ("TMPDIR", "tmp")] {
+        for (variable, dir) in
+            [("HOME", ""), ("XDG_RUNTIME_DIR", "run"), ("XDG_STATE_HOME", "state"), ("TMPDIR", "tmp")]
+        {
             command.env(variable, self.path(dir));
         }
         command.env_remove("RUST_LOG").stdin(Stdio::null());
@@ -73,7 +75,10 @@ impl User {
     /// What is left in the place for temporary files, and of pointers to clusters.
     fn left(&self) -> Vec<PathBuf> {
         let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-        list(self.path("tmp")).chain(list(self.path("run/tombola/dev"))).chain(list(self.path("state/tombola/dev"))).collect()
+        list(self.path("tmp"))
+            .chain(list(self.path("run/tombola/dev")))
+            .chain(list(self.path("state/tombola/dev")))
+            .collect()
     }
 }
 
@@ -212,7 +217,10 @@ fn one_node_is_ready_found_drawn_from_and_leaves_nothing() {
     let file = dev_json(&dir);
     let address = |offset: u16| Value::from(format!("127.0.0.1:{}", base + offset));
     let node = &file["nodes"][0];
-    assert_eq!((&node["id"], &node["grpc"], &node["quic"], &node["admin"]), (&1.into(), &address(0), &address(1), &address(2)));
+    assert_eq!(
+        (&node["id"], &node["grpc"], &node["quic"], &node["admin"]),
+        (&1.into(), &address(0), &address(1), &address(2))
+    );
     for key in ["ca", "cert", "key"] {
         let path = Path::new(file[key].as_str().unwrap());
         assert!(path.is_absolute() && path.exists(), "{key}");
@@ -226,7 +234,8 @@ fn one_node_is_ready_found_drawn_from_and_leaves_nothing() {
     assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
     let drawn: Value = serde_json::from_slice(&drawn.stdout).unwrap();
     assert_eq!(drawn["awards"].as_array().unwrap().len(), 5);
-    let items: Vec<_> = user.json(&["state"])["items"].as_array().unwrap().iter().map(|item| item["id"].clone()).collect();
+    let items: Vec<_> =
+        user.json(&["state"])["items"].as_array().unwrap().iter().map(|item| item["id"].clone()).collect();
     assert_eq!(items, ["diamond", "gold", "silver", "rock", "mud", "log"]);
 
     let pid = pids(&file)[0];
@@ -337,7 +346,9 @@ fn nodes_started_by_hand_from_certs_init_form_a_cluster() {
     let base = free_base(3);
     let id = user.json(&["certs", "init", "--dir", "certs", "--nodes", "3", "--client", "me"])["cluster_id"].clone();
     let nodes: Vec<_> = (0..3)
-        .map(|n| format!("{{ id: {}, quic: '127.0.0.1:{}', grpc: '127.0.0.1:{}' }}", n + 1, base + 1 + 10 * n, base + 10 * n))
+        .map(|n| {
+            format!("{{ id: {}, quic: '127.0.0.1:{}', grpc: '127.0.0.1:{}' }}", n + 1, base + 1 + 10 * n, base + 10 * n)
+        })
         .collect();
     let id = id.as_str().unwrap();
     let catalog = "pool: { catalog: [{ item_id: gold, quantity: 3, probability: 1 }] }";
@@ -357,12 +368,24 @@ fn nodes_started_by_hand_from_certs_init_form_a_cluster() {
         node.stderr_until("ready");
     }
     let endpoints = format!("127.0.0.1:{}", base + 11);
-    let as_me = ["--endpoints", &endpoints, "--tls-ca", "certs/node-ca.pem", "--tls-cert", "certs/me.pem", "--tls-key", "certs/me.key"];
+    let as_me = [
+        "--endpoints",
+        &endpoints,
+        "--tls-ca",
+        "certs/node-ca.pem",
+        "--tls-cert",
+        "certs/me.pem",
+        "--tls-key",
+        "certs/me.key",
+    ];
     let drawn = eventually("the catalog is in", || {
         let output = user.run(&[&["draw", "-n", "4", "-o", "json"][..], &as_me].concat());
         (output.status.code() == Some(0)).then(|| serde_json::from_slice::<Value>(&output.stdout).unwrap())
     });
-    assert!(drawn["awards"].as_array().unwrap().iter().filter(|award| award["item_id"] == "gold").count() == 3, "{drawn}");
+    assert!(
+        drawn["awards"].as_array().unwrap().iter().filter(|award| award["item_id"] == "gold").count() == 3,
+        "{drawn}"
+    );
     for mut node in running {
         node.signal(Signal::TERM);
         assert!(node.wait().success());
@@ -418,7 +441,9 @@ fn a_wrong_configuration_starts_nothing() {
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let user = User::new();
     let id = "1b4e28ba-2fa1-41d2-883f-0016d3cca427";
-    let text = format!("node: 1\ncluster: {{ id: {id}, nodes: [{{ id: 1, quic: '127.0.0.1:9' }}] }}\ndata_dir: file\ntls: {{ dir: c }}\n");
+    let text = format!(
+        "node: 1\ncluster: {{ id: {id}, nodes: [{{ id: 1, quic: '127.0.0.1:9' }}] }}\ndata_dir: file\ntls: {{ dir: c }}\n"
+    );
     fs::write(user.path("config.yaml"), text).unwrap();
     let shown = |args: &[&str], variable: Option<&str>| {
         let mut command = user.command([&["config", "show", "config.yaml", "-o", "json"], args].concat());

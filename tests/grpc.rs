@@ -50,7 +50,7 @@ impl Server {
     /// A server of one node that is a whole cluster.
     async fn with_catalog(catalog: &[(&str, Stock, u32)]) -> Self {
         let config = GrpcConfig { reflection: true, ..GrpcConfig::default() };
-        Self::start(support::alone(catalog), config).await
+        Self::start(support::alone(catalog).await, config).await
     }
 
     async fn start(node: Node, config: GrpcConfig) -> Self {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
+use crate::runtime::TIMEOUT_MAX;
+
 /// For requests that come without a deadline.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
-/// The longest; more is read as this.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// The most that is kept back of a gRPC deadline for the answer's way.
 const ANSWERING_MAX: Duration = Duration::from_millis(50);
 
