@@ -146,3 +146,16 @@ fn a_command_that_is_too_long_is_refused_before_and_after_proposing() {
 fn a_gap_in_the_log_stops_the_node() {
     StateMachine::founding(Limits::default()).apply(Index(3), &[]);
 }
+
+/// A handle is encoded on another thread, and the state may be moved to one.
+#[test]
+fn state_and_handle_can_change_threads() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let mut machine = is_send(StateMachine::founding(Limits::default()));
+    let handle = is_send(machine.snapshot());
+    machine.apply(Index(2), &[]);
+    let body = std::thread::spawn(move || (handle.index(), handle.encode())).join().unwrap();
+    assert_eq!((body.0, machine.applied()), (Index(1), Index(2)));
+}
