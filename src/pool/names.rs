@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::types::{Millis, NotAUuid, parse_uuid, write_uuid};
 
@@ -34,8 +34,8 @@ pub enum InvalidName {
 }
 
 /// Names a pool: 1 to 63 characters of `a-z 0-9 -`, starting with a letter.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct PoolId(Arc<str>);
 
 impl PoolId {
@@ -62,8 +62,8 @@ impl TryFrom<String> for PoolId {
 }
 
 /// Names an item within its pool: 1 to 64 bytes of UTF-8 without control characters. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ItemId(Arc<str>);
 
 impl ItemId {
@@ -83,8 +83,8 @@ impl TryFrom<String> for ItemId {
 }
 
 /// Who sent a command: the authenticated name, at most 64 bytes; empty when there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Actor(String);
 
 impl Actor {
@@ -113,6 +113,13 @@ macro_rules! text {
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.as_str().to_owned()
+            }
+        }
+
+        // Derived, it would make a `String` of every name that is hashed or written.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
 
