@@ -39,9 +39,21 @@ pub struct ClientCall {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     /// A mutation.
-    Submit { pool: PoolId, key: Option<RequestKey>, action: Action },
+    Submit {
+        /// The pool.
+        pool: PoolId,
+        /// The caller's key, the same on every attempt; without one the caller has at most once.
+        key: Option<RequestKey>,
+        /// What to do.
+        action: Action,
+    },
     /// A read.
-    Read { query: Query, consistency: Consistency },
+    Read {
+        /// What of.
+        query: Query,
+        /// How fresh it must be.
+        consistency: Consistency,
+    },
     /// The node's status; also how a client learns the time.
     Status,
     /// The history digest at an index.
