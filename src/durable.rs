@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{ClusterId, DiskId, Genesis, Index, ReplicaId, ShardId, Term};
+use crate::{
+    pool::Limits,
+    types::{ClusterId, DiskId, Genesis, Index, ReplicaId, ShardId, Term},
+};
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +43,13 @@ pub struct HardState {
     pub commit: Index,
 }
 
-/// The founding replicas and their disks: who the cluster is, agreed before anything is decided.
+/// The founding replicas, their disks and their limits: who the cluster is, agreed before anything is decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Founders {
     /// The cluster they found.
     pub cluster: ClusterId,
+    /// Limits of its pools; replicated state from then on.
+    pub limits: Limits,
     /// Each founder's disk, sorted by replica id.
     pub disks: BTreeMap<ReplicaId, DiskId>,
 }

@@ -20,8 +20,10 @@ pub mod nodes;
 pub mod outcome;
 pub mod output;
 pub mod pool;
+pub mod ports;
 pub mod serve;
 pub mod session;
+pub mod signals;
 pub mod state;
 pub mod verify;
 

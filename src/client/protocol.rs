@@ -42,16 +42,16 @@ pub enum Call {
     Submit {
         /// The pool.
         pool: PoolId,
-        /// The caller's key, the same on every attempt; without one the caller has at most once.
+        /// The caller's key, if it has one.
         key: Option<RequestKey>,
         /// What to do.
         action: Action,
     },
     /// A read.
     Read {
-        /// What of.
+        /// What is asked.
         query: Query,
-        /// How fresh it must be.
+        /// How fresh the answer must be.
         consistency: Consistency,
     },
     /// The node's status; also how a client learns the time.

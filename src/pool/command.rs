@@ -168,6 +168,10 @@ impl Batch {
         if batch.version != Self::VERSION {
             return Err(BadBatch::Version(batch.version));
         }
+        let draws: usize = batch.commands.iter().map(|command| usize::from(command.draws())).sum();
+        if batch.commands.len() > BATCH_COMMANDS_MAX || draws > BATCH_DRAWS_MAX {
+            return Err(BadBatch::TooLarge);
+        }
         Ok(batch)
     }
 }
@@ -181,4 +185,7 @@ pub enum BadBatch {
     /// A format of another build.
     #[error("batch format {0} is not known to this build")]
     Version(u16),
+    /// More than [`BATCH_COMMANDS_MAX`] commands or [`BATCH_DRAWS_MAX`] draws.
+    #[error("more commands or draws than a batch may hold")]
+    TooLarge,
 }

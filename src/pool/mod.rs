@@ -1,16 +1,32 @@
 //! The reward pools as a deterministic state machine.
-
+mod check;
 mod command;
+mod digest;
+mod draw;
+mod invariants;
+mod keys;
+mod machine;
 mod names;
 mod outcome;
+mod paged;
 mod query;
+mod selector;
+mod snapshot;
+mod state;
+mod stock;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
+pub use check::*;
 pub use command::*;
+pub use machine::*;
 pub use names::*;
 pub use outcome::*;
 pub use query::*;
+pub use snapshot::SnapshotHandle;
 
-use crate::types::{HistoryDigest, Index, Millis, StateDigest};
+use crate::types::{HistoryDigest, Index, StateDigest};
 
 /// Where a replica's state stands: equal on all replicas at the same index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -23,64 +39,10 @@ pub struct Digests {
     pub state: StateDigest,
 }
 
-/// Pools, items, request keys, counters, cluster time and digests.
-#[derive(Debug)]
-pub struct StateMachine {}
-
-/// A view of the state at an index, taken at once and encoded elsewhere while the state moves on.
-#[derive(Debug)]
-pub struct SnapshotHandle {}
-
 /// A snapshot's bytes that cannot be restored.
 #[derive(Debug, thiserror::Error)]
 #[error("the snapshot cannot be restored: {0}")]
 pub struct BadSnapshot(pub String);
-
-impl StateMachine {
-    /// The state at founding: pool `default`, empty, at [`Index::FOUNDING`].
-    pub fn founding(_limits: Limits) -> Self {
-        todo!()
-    }
-    /// Applies the batch at `index`, which must be the one after the last.
-    pub fn apply(&mut self, _index: Index, _entry: &[u8]) -> Vec<Outcome> {
-        todo!()
-    }
-    /// Answers a read at the applied index.
-    pub fn query(&self, _query: &Query) -> Answer {
-        todo!()
-    }
-    /// A view of the state as it is now.
-    pub fn snapshot(&self) -> SnapshotHandle {
-        todo!()
-    }
-    /// The state that a snapshot was taken of.
-    pub fn restore(_limits: Limits, _body: &[u8]) -> Result<Self, BadSnapshot> {
-        todo!()
-    }
-    /// Where the state stands.
-    pub fn digests(&self) -> Digests {
-        todo!()
-    }
-    /// Cluster time at the applied index.
-    pub fn now(&self) -> Millis {
-        todo!()
-    }
-    /// The applied index.
-    pub fn applied(&self) -> Index {
-        todo!()
-    }
-}
-
-impl SnapshotHandle {
-    /// The index it is of.
-    pub fn index(&self) -> Index {
-        todo!()
-    }
-    /// Encodes it; may take long.
-    pub fn encode(&self) -> Vec<u8> {
-        todo!()
-    }
-}
 
 /// Replicated limits: equal on every replica, fixed at founding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -146,6 +146,22 @@ impl RequestKey {
         Self(bytes)
     }
 
+    /// A key of time `at` for a caller who sent none, recognisable by its fixed bits ([`Self::is_server_made`]).
+    /// `unique` must differ among all keys made for one millisecond by all nodes: node, boot nonce and counter.
+    pub fn server_made(at: Millis, unique: [u8; 6]) -> Self {
+        let mut entropy = [0xff; 10];
+        entropy[4..].copy_from_slice(&unique);
+        Self::new(at, entropy)
+    }
+
+    /// Does the key carry the mark of [`Self::server_made`]? Such keys are remembered for 60 s only, whoever sends them:
+    /// a caller may send the key of an unknown outcome again as its own, and a memory that depended on who sends would
+    /// then be looked up in the wrong place. A random key carries the 26 bits of the mark by chance once in 67 million,
+    /// and has the shorter memory then, never a second outcome.
+    pub fn is_server_made(&self) -> bool {
+        self.0[6..10] == [0x7f, 0xff, 0xbf, 0xff]
+    }
+
     /// The time that the key holds.
     pub fn time(&self) -> Millis {
         let mut bytes = [0; 8];

@@ -1,6 +1,6 @@
 //! Everything that can happen to a replica.
 
-use super::{message::RaftMessage, proposal::ProposalId, read::ReadId};
+use super::{message::RaftMessage, proposals::ProposalId, reads::ReadId};
 use crate::{
     pool::Command,
     types::{Entropy, Millis, ReplicaId},

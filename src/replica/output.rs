@@ -2,8 +2,8 @@
 
 use super::{
     message::RaftMessage,
-    proposal::{ProposalId, ProposalResult},
-    read::ReadId,
+    proposals::{ProposalId, ProposalResult},
+    reads::ReadId,
 };
 use crate::{durable::WriteSet, types::ReplicaId};
 

@@ -1,4 +1,5 @@
-//! What a node takes from the world besides its transport and its store.
+//! What a node takes from the world besides its transport and its store. The operating system's, for production, is
+//! [`crate::system::SystemEnvironment`]: nothing in this module reads a clock or entropy of its own.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ pub trait Environment: Send + 'static {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy>;
     /// The wall clock; may be wrong and may jump.
     fn wall(&mut self) -> Millis;
-    /// Length of a tick by this node's monotonic clock.
+    /// Length of a tick by this node's monotonic clock; at least a millisecond.
     fn tick(&self) -> Duration;
 }
 

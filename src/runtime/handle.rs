@@ -1,23 +1,97 @@
 //! The node as its callers see it: an async API, cheap to clone.
+//!
+//! A handle checks what needs no state (form and fixed limits), finds its place among those who wait, and puts what is
+//! asked into the loop's one queue; it never waits for room there. The answer comes back on a channel of its own. A caller
+//! that stops listening does not stop what it asked for.
 
-use std::time::Duration;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use crate::{
-    api::{Answered, Consistency, Failure, NodeStatus, Read, Request},
-    pool::{Action, Actor, ItemId, PoolId, Query, RequestKey, Stock, Weight},
-    types::{HistoryDigest, Index, ReplicaId},
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
 };
 
+use super::{
+    admission::{Admission, PENDING_COMMANDS_MAX, Permit, overloaded},
+    batch::Measured,
+};
+use crate::{
+    api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read, Request},
+    pool::{Action, Actor, Command, ItemId, KeyOrigin, PoolId, Query, RequestKey, Stock, Weight},
+    types::{HistoryDigest, Index, Millis, ReplicaId},
+};
+
+/// Longest that a node works on what it was asked; a longer timeout is cut to this.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// Asks other than commands that may wait for a turn of the loop, when as many commands wait as may.
+const OTHER_ASKS_MAX: usize = 4_096;
+
+/// What a handle asks of the loop.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// A mutation.
+    Submit {
+        /// The command. Of origin server: under no key yet.
+        command: Measured,
+        deadline: Instant,
+        permit: Permit,
+        reply: oneshot::Sender<Result<Answered, Failure>>,
+    },
+    /// A read.
+    Read { query: Query, consistency: Consistency, deadline: Instant, reply: oneshot::Sender<Result<Read, Failure>> },
+    /// The node's status.
+    Status { reply: oneshot::Sender<NodeStatus> },
+    /// A history digest.
+    HistoryAt { index: Index, reply: oneshot::Sender<Option<HistoryDigest>> },
+    /// A hand-over of leadership.
+    Transfer { to: ReplicaId, deadline: Instant, reply: oneshot::Sender<Result<(), Failure>> },
+}
+
 /// The async API of a running node.
-#[derive(Clone)]
-pub struct NodeHandle {}
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    admission: Arc<Admission>,
+    asks: mpsc::Sender<Ask>,
+    /// Closed when the node has ended.
+    alive: mpsc::Sender<Infallible>,
+}
+
+/// The node's end of its handles.
+pub(super) struct Desk {
+    /// Shared with the handles.
+    pub admission: Arc<Admission>,
+    /// What they ask.
+    pub asks: mpsc::Receiver<Ask>,
+    /// To be dropped when the node has ended.
+    pub alive: mpsc::Receiver<Infallible>,
+}
 
 impl NodeHandle {
-    /// Has a mutation decided; answers within `timeout`.
-    pub async fn submit(&self, _request: Request, _timeout: Duration) -> Result<Answered, Failure> {
-        todo!()
+    /// A handle, and the node's end of it.
+    pub(super) fn new() -> (Self, Desk) {
+        let admission = Arc::new(Admission::default());
+        let (asks, asked) = mpsc::channel(PENDING_COMMANDS_MAX + OTHER_ASKS_MAX);
+        let (alive, ended) = mpsc::channel(1);
+        let handle = Self { admission: admission.clone(), asks, alive };
+        (handle, Desk { admission, asks: asked, alive: ended })
     }
-    /// Draws `count` times from a pool.
+
+    /// Has a mutation decided; answers within `timeout`, at most [`TIMEOUT_MAX`].
+    ///
+    /// # Errors
+    /// [`Failure::NotApplied`] if it surely has no effect; [`Failure::Unknown`] if it may have: only the same request
+    /// under the same key is then safe to send again. A refusal is neither: it is an outcome.
+    pub async fn submit(&self, request: Request, timeout: Duration) -> Result<Answered, Failure> {
+        let Request { pool, key, actor, action } = request;
+        let origin = if key.is_some() { KeyOrigin::Caller } else { KeyOrigin::Server };
+        let key = key.unwrap_or(RequestKey::new(Millis(0), [0; 10]));
+        let command = Measured::new(Command { pool, key, origin, actor, action }).map_err(NotApplied::Malformed)?;
+        let permit = self.admission.enter(command.bytes)?;
+        let deadline = deadline(timeout);
+        self.ask(|reply| Ask::Submit { command, deadline, permit, reply }).await?
+    }
+
+    /// Draws `count` times from a pool. Errors: as [`Self::submit`].
     pub async fn draw(
         &self,
         pool: PoolId,
@@ -27,7 +101,8 @@ impl NodeHandle {
     ) -> Result<Answered, Failure> {
         self.submit(Request { pool, key, actor: Actor::default(), action: Action::Draw { count } }, timeout).await
     }
-    /// Takes `quantity` units of a named item.
+
+    /// Takes `quantity` units of a named item. Errors: as [`Self::submit`].
     pub async fn claim(
         &self,
         pool: PoolId,
@@ -36,10 +111,11 @@ impl NodeHandle {
         quantity: u32,
         timeout: Duration,
     ) -> Result<Answered, Failure> {
-        self.submit(Request { pool, key, actor: Actor::default(), action: Action::Claim { item, quantity } }, timeout)
-            .await
+        let action = Action::Claim { item, quantity };
+        self.submit(Request { pool, key, actor: Actor::default(), action }, timeout).await
     }
-    /// Sets an existing item's stock and weight.
+
+    /// Sets an existing item's stock and weight. Errors: as [`Self::submit`].
     pub async fn update(
         &self,
         pool: PoolId,
@@ -52,22 +128,54 @@ impl NodeHandle {
         let action = Action::UpdateItem { item, stock, weight, create: false };
         self.submit(Request { pool, key, actor: Actor::default(), action }, timeout).await
     }
-    /// Reads.
-    pub async fn read(&self, _query: Query, _consistency: Consistency, _timeout: Duration) -> Result<Read, Failure> {
-        todo!()
+
+    /// Reads; answers within `timeout`, at most [`TIMEOUT_MAX`], and a stale read at once.
+    ///
+    /// # Errors
+    /// [`NotApplied::NoQuorum`] if no quorum confirmed in time that this node's state is the newest.
+    pub async fn read(&self, query: Query, consistency: Consistency, timeout: Duration) -> Result<Read, Failure> {
+        let deadline = deadline(timeout);
+        self.ask(|reply| Ask::Read { query, consistency, deadline, reply }).await?
     }
-    /// The node as it is.
+
+    /// The node as it is, at once. Before the cluster is founded its term and indexes are 0.
     pub async fn status(&self) -> Result<NodeStatus, Failure> {
-        todo!()
+        self.ask(|reply| Ask::Status { reply }).await
     }
+
     /// The history digest at a recent index that this node has applied.
-    pub async fn history_at(&self, _index: Index) -> Result<Option<HistoryDigest>, Failure> {
-        todo!()
+    pub async fn history_at(&self, index: Index) -> Result<Option<HistoryDigest>, Failure> {
+        self.ask(|reply| Ask::HistoryAt { index, reply }).await
     }
+
     /// Hands leadership to another voter, and waits until it leads; asks the leader to if this node is not it.
-    pub async fn transfer(&self, _to: ReplicaId, _timeout: Duration) -> Result<(), Failure> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`NotApplied::TransferRefused`] with the leader's reason, or if `to` did not lead in time;
+    /// [`NotApplied::NoLeader`] if nobody led at that time.
+    pub async fn transfer(&self, to: ReplicaId, timeout: Duration) -> Result<(), Failure> {
+        let deadline = deadline(timeout);
+        self.ask(|reply| Ask::Transfer { to, deadline, reply }).await?
     }
-    /// Stops accepting, answers what was proposed, and ends the node.
-    pub async fn stop(&self) {}
+
+    /// Stops accepting, answers what was accepted, hands leadership over, and waits until the node has ended: some seconds
+    /// at most, if its store answers. [`super::Node::task`] says how it ended.
+    pub async fn stop(&self) {
+        self.admission.close();
+        self.alive.closed().await;
+    }
+
+    /// Every ask that the loop took is answered, however the node ends; so one that is not answered was not taken.
+    async fn ask<A>(&self, ask: impl FnOnce(oneshot::Sender<A>) -> Ask) -> Result<A, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.try_send(ask(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => overloaded(),
+            mpsc::error::TrySendError::Closed(_) => NotApplied::Draining,
+        })?;
+        answer.await.map_err(|_| NotApplied::Draining.into())
+    }
+}
+
+fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(TIMEOUT_MAX)
 }

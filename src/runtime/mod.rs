@@ -1,14 +1,49 @@
-//! The node: one loop that takes an input, drains the replica's outputs and waits.
+//! The node: everything around one replica that needs a task, a channel or a clock.
+//!
+//! **What it promises.** A caller that submits a command under a key hears, within its timeout, one of three things: the
+//! outcome, which is final and replicated; *surely not applied*; or *unknown*, after which only the same command under the
+//! same key may be sent again. A linearizable read is answered with a state that is at least as new as anything answered
+//! before, or refused in time. Whatever ends a node, everybody who waits hears one of these.
+//!
+//! **How.** One task owns the replica ([`Node::start`]; `founding` until the cluster is founded, then `serving`): it takes
+//! one input, drains what the replica wants done, and waits. `inputs` is the only place where it waits. Another task owns
+//! the store (`persist`), so that the loop goes on while the disk works. [`NodeHandle`] is the way in; `admission` bounds
+//! what waits. What is decided about a request before it is in the log is sans-I/O and tested without a runtime:
+//! `requests` (who owns what until when), `forwards` (what peers brought), `batch` (what becomes one entry), `transfers`,
+//! `catalog`, `quorum_time`.
+//!
+//! **The same source runs in production and in the simulator.** So every `select!` is biased, channels are mpsc and
+//! oneshot, nothing starts a thread, and wall time, entropy and the length of a tick come from the [`Environment`].
+//!
+//! **Absent on purpose**: the transport's queues and links (`transport`), authentication (`server`), retries of callers
+//! (`client`), leases, and any cache of answers: the key table of the replicated state is the only one.
 
+mod admission;
+mod batch;
+mod catalog;
+mod clock;
 mod environment;
+mod forwards;
+mod founding;
 mod handle;
+mod inputs;
+mod node;
 mod peer;
 mod persist;
+mod quorum_time;
+mod reads;
+mod requests;
+mod server_keys;
+mod serving;
+mod station;
+mod store;
+mod transfers;
+mod view;
 
-pub use environment::Environment;
-pub use handle::*;
-pub use peer::*;
+pub use admission::{PENDING_BYTES_MAX, PENDING_COMMANDS_MAX};
+pub use environment::{Environment, NoEntropy};
+pub use handle::{NodeHandle, TIMEOUT_MAX};
+pub use node::{Node, NodeConfig, Stopped};
+pub use peer::{PeerFrame, PeerMessage};
 pub use persist::{Persist, PersistError};
-
-mod node;
-pub use node::*;
+pub use store::Blocking;

@@ -1,15 +1,27 @@
-//! The one loop.
+//! A node from its start to its end.
 
-use tokio::task::JoinHandle;
+use std::time::Duration;
 
-use super::{Environment, NodeHandle, Persist, PersistError};
+use tokio::{task::JoinHandle, time::timeout};
+
+use super::{
+    Environment, NodeHandle, Persist, PersistError,
+    environment::NoEntropy,
+    founding::found,
+    handle::Desk,
+    serving::Serving,
+    station::{Remains, Station},
+};
 use crate::{
-    durable::Recovered,
+    durable::{Recovered, RecoveredState},
     pool::{CatalogItem, Limits},
     replica::{BrokenInvariant, founding::FoundingRefused},
     transport::Transport,
     types::ReplicaId,
 };
+
+/// How long an ended node waits for its store to finish what it is writing.
+const CLOSE_STORE_MAX: Duration = Duration::from_secs(2);
 
 /// What a node is told once.
 #[derive(Clone, Debug)]
@@ -41,6 +53,9 @@ pub enum Stopped {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] PersistError),
+    /// It could not start: its incarnation needs numbers that nobody else has.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
 }
 
 /// A node that runs.
@@ -53,14 +68,58 @@ pub struct Node {
 
 impl Node {
     /// Starts a node on what its store held. Returns at once: founding, election and catching up go on in the task, and
-    /// requests wait for them within their own deadlines.
+    /// requests wait for them within their own deadlines. To be called within a tokio runtime.
     pub fn start<T: Transport, P: Persist, E: Environment>(
-        _config: NodeConfig,
-        _recovered: Recovered,
-        _transport: T,
-        _store: P,
-        _environment: E,
+        config: NodeConfig,
+        recovered: Recovered,
+        transport: T,
+        store: P,
+        environment: E,
     ) -> Self {
-        todo!()
+        let (handle, desk) = NodeHandle::new();
+        let task = tokio::spawn(run(config, recovered, transport, store, environment, desk));
+        Self { handle, task }
+    }
+}
+
+async fn run<T: Transport, P: Persist, E: Environment>(
+    config: NodeConfig,
+    recovered: Recovered,
+    transport: T,
+    store: P,
+    environment: E,
+    desk: Desk,
+) -> Stopped {
+    let node = recovered.identity.replica.0;
+    let (station, remains) = Station::new(config, recovered.identity, transport, store, environment, desk);
+    // With the station goes everybody who waits: each is told that the node ended.
+    let why = match station {
+        Ok(mut station) => live(&mut station, recovered.state).await,
+        Err(none) => none.into(),
+    };
+    match &why {
+        Stopped::Asked => tracing::info!(node, "stopped"),
+        why => tracing::error!(node, %why, "stopped"),
+    }
+    let Remains { writer, alive } = remains;
+    if timeout(CLOSE_STORE_MAX, writer).await.is_err() {
+        tracing::warn!(node, "the store did not finish its last write in time");
+    }
+    drop(alive);
+    why
+}
+
+/// Founds if need be, then serves.
+async fn live<T: Transport, E: Environment>(station: &mut Station<T, E>, state: RecoveredState) -> Stopped {
+    let log = match state {
+        RecoveredState::Founded(log) => log,
+        RecoveredState::Unfounded { prepared } => match found(station, prepared).await {
+            Ok(log) => log,
+            Err(stopped) => return stopped,
+        },
+    };
+    match Serving::start(station, log) {
+        Ok(serving) => serving.run().await,
+        Err(stopped) => stopped,
     }
 }

@@ -75,8 +75,8 @@ pub enum Refused {
     /// It agreed on no protocol that this build speaks.
     #[error("it speaks none of the protocols spoken here")]
     OtherProtocol,
-    /// As many clients are connected as may be, altogether or from its address.
-    #[error("too many clients are connected")]
+    /// There are as many connections as may be: altogether, from its address, or waiting to be served.
+    #[error("there are too many connections")]
     TooMany,
 }
 

@@ -151,7 +151,7 @@ async fn small_frames_are_bounded_by_their_number() {
 async fn the_longest_frame_passes_and_a_longer_one_is_dropped() {
     let certs = Certs::of(CLUSTER);
     let (mut one, mut two) = pair(&certs);
-    let longest: Vec<u8> = (0..PEER_FRAME_BYTES_MAX).map(|at| (at * 31 >> 8) as u8).collect();
+    let longest: Vec<u8> = (0..PEER_FRAME_BYTES_MAX).map(|at| ((at * 31) >> 8) as u8).collect();
     two.send(1, &longest).await;
     one.expect_frame(2, &longest).await;
     let longer = Bytes::from(vec![0; PEER_FRAME_BYTES_MAX + 1]);

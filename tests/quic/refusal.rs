@@ -30,16 +30,20 @@ fn made(certs: &Certs, stem: &str) -> Shown {
 
 /// A certificate with any names at all, signed by the cluster's own CA of nodes: what a careless operator could make.
 fn forged(certs: &Certs, names: &[String]) -> Shown {
+    signed_by("node-ca", certs, names)
+}
+
+fn signed_by(ca: &str, certs: &Certs, names: &[String]) -> Shown {
     use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
-    let ca_key = KeyPair::from_pem(&std::fs::read_to_string(certs.file("node-ca.key")).unwrap()).unwrap();
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name = rcgen::DistinguishedName::new();
-    ca.distinguished_name.push(DnType::OrganizationName, "Tombola");
-    ca.distinguished_name.push(DnType::CommonName, format!("node-ca {CLUSTER}"));
+    let ca_key = KeyPair::from_pem(&std::fs::read_to_string(certs.file(&format!("{ca}.key"))).unwrap()).unwrap();
+    let mut issuer = CertificateParams::default();
+    issuer.distinguished_name = rcgen::DistinguishedName::new();
+    issuer.distinguished_name.push(DnType::OrganizationName, "Tombola");
+    issuer.distinguished_name.push(DnType::CommonName, format!("{ca} {CLUSTER}"));
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(names.to_vec()).unwrap();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    let certificate = params.signed_by(&key, &Issuer::new(issuer, ca_key)).unwrap();
     (certificate.into(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
 }
 
@@ -129,6 +133,7 @@ async fn identities_that_prove_nothing_here_are_refused_and_told_why() {
     let node = |id: u64, cluster: u8| peer_name(ReplicaId(id), ClusterId([cluster; 16]));
     for (shown, protocol, reason) in [
         (made(&certs, "shop"), PEER_ALPN, "not valid under the nodes' CA"),
+        (signed_by("client-ca", &certs, &[node(2, 0xc1)]), PEER_ALPN, "not valid under the nodes' CA"),
         (made(&certs, "node-3"), PEER_ALPN, "replica 3 is not among the configured peers"),
         (made(&certs, "node-1"), PEER_ALPN, "replica 1 is not among the configured peers"),
         (forged(&certs, &[node(2, 0xee)]), PEER_ALPN, "it belongs to cluster eeeeeeee-eeee-"),

@@ -2,11 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     sync::Arc,
 };
 
-use quinn::{Connection, ConnectionError, Endpoint, Incoming, crypto::rustls::HandshakeData};
+use quinn::{Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
     },
     ClientConnection, certificates,
     seats::Seats,
-    session::is_tls_refusal,
+    session::Lost,
     settings::{Code, HANDSHAKE_MAX, HANDSHAKES_MAX, HANDSHAKES_UNVALIDATED_MAX},
 };
 use crate::{client::CLIENT_ALPN, types::ReplicaId};
@@ -99,25 +98,17 @@ fn begin(incoming: Incoming, handshakes: &mut JoinSet<Option<Connection>>) {
 
 async fn handshake(incoming: Incoming) -> Option<Connection> {
     let address = incoming.remote_address();
-    match timeout(HANDSHAKE_MAX, incoming.into_future()).await {
-        Ok(Ok(connection)) => Some(connection),
-        Ok(Err(error)) => {
-            failed(address, &error);
-            None
-        }
-        Err(_) => {
-            tracing::debug!(%address, "a handshake took too long");
-            None
-        }
-    }
-}
-
-fn failed(address: SocketAddr, error: &ConnectionError) {
-    if is_tls_refusal(error) {
-        tracing::warn!(%address, reason = %error, "connection refused");
+    let why = match timeout(HANDSHAKE_MAX, incoming.into_future()).await {
+        Ok(Ok(connection)) => return Some(connection),
+        Ok(Err(error)) => Lost::Connection(error),
+        Err(_) => Lost::Silent,
+    };
+    if why.is_refusal() {
+        tracing::warn!(%address, reason = why.reason(), "connection refused");
     } else {
-        tracing::debug!(%address, reason = %error, "a handshake failed");
+        tracing::debug!(%address, reason = why.reason(), "a handshake failed");
     }
+    None
 }
 
 fn protocol(connection: &Connection) -> Option<Vec<u8>> {

@@ -21,7 +21,7 @@ use super::{
     certificates,
     queue::{Inbox, Outbox},
     session::{self, Ended, Lost},
-    settings::{Code, HANDSHAKE_MAX},
+    settings::{ANSWER_MAX, Code, HANDSHAKE_MAX},
 };
 use crate::types::ReplicaId;
 
@@ -98,7 +98,9 @@ impl Dialer {
     async fn connect(&self, attempt: u32) -> Result<Connection, Lost> {
         let address = self.resolve(attempt).await?;
         let name = peer_name(self.peer, self.tls.cluster());
-        let connection = self.endpoint.connect_with(self.config.clone(), address, &name)?.await?;
+        let mut connecting = self.endpoint.connect_with(self.config.clone(), address, &name)?;
+        timeout(ANSWER_MAX, connecting.handshake_data()).await.map_err(|_: Elapsed| Lost::Unanswered)??;
+        let connection = connecting.await?;
         let found = certificates(&connection).and_then(|chain| self.tls.peer(&chain));
         match found {
             Ok(found) if found == self.peer => Ok(connection),
@@ -134,7 +136,7 @@ impl Log {
     }
 
     fn ended(&mut self, Ended { up, why }: &Ended) {
-        let (peer, reason) = (self.peer, why.to_string());
+        let (peer, reason) = (self.peer, why.reason());
         if let Some(up) = up {
             self.last_failure.clear();
             tracing::info!(%peer, %reason, up_s = up.as_secs(), "peer disconnected");

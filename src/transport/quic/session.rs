@@ -26,7 +26,9 @@ pub(super) enum Lost {
     NoAddress { address: String },
     #[error(transparent)]
     Undialable(#[from] ConnectError),
-    #[error("no answer within {} s", HANDSHAKE_MAX.as_secs())]
+    #[error("nobody answers")]
+    Unanswered,
+    #[error("it was not admitted within {} s", HANDSHAKE_MAX.as_secs())]
     Silent,
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -45,6 +47,11 @@ pub(super) enum Lost {
 }
 
 impl Lost {
+    /// For the log, on one line: what the other side says of its reasons is not trusted.
+    pub(super) fn reason(&self) -> String {
+        self.to_string().replace(char::is_control, " ")
+    }
+
     /// Somebody, here or there, did not accept the other's identity: an operator must look at it.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
@@ -65,7 +72,7 @@ impl Lost {
 }
 
 /// Did the handshake fail over a certificate, a name or a protocol?
-pub(super) fn is_tls_refusal(error: &ConnectionError) -> bool {
+fn is_tls_refusal(error: &ConnectionError) -> bool {
     // RFC 9001, section 4.8: 0x0100 to 0x01ff carry TLS alerts.
     let is_alert = |code| (0x100..0x200).contains(&u64::from(code));
     match error {

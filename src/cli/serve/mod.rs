@@ -1,0 +1,314 @@
+//! `serve`: one node, from its configuration to its end.
+//!
+//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, both
+//! sockets. Then the node starts, founding or rejoining by itself, and clients are let in at once: a request that comes
+//! early waits within its own deadline. The line `ready` means that a linearizable read has succeeded here.
+//!
+//! **End.** SIGTERM, Ctrl-C or the end of the terminal: no more is accepted, what was accepted is answered, the node
+//! stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
+//! invariant, as it tells of the cluster and not of this process, and 1 for everything else.
+//!
+//! One multi-thread tokio runtime serves all: the loop is one task among others, fsyncs happen on threads for blocking
+//! work, and TLS and gRPC take the cores that are left. A runtime of its own for the loop would keep it off busy threads,
+//! at the price of a wake-up across runtimes for every request; `NodeHandle` would allow it if measurements asked for it.
+
+mod predecessor;
+mod sockets;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args as _;
+use rustix::{fs::Mode, process::umask};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::Receiver,
+    task::{JoinError, JoinHandle, JoinSet, spawn_blocking},
+    time::timeout,
+};
+
+use super::{
+    CliError, Exit, Format, Globals,
+    config::{self, ClusterSource, Overrides, Plaintext, Settings},
+    output,
+    signals::StopSignals,
+};
+use crate::{
+    api::Consistency,
+    durable::{Recovered, RecoveredState},
+    pool::Query,
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
+    server::{
+        drain::{self, Draining},
+        grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
+        native,
+    },
+    storage::{self, OpenError, Store, Wanted},
+    system::SystemEnvironment,
+    transport::{
+        quic::{ClientConnection, Quic, QuicTransport},
+        tls::NodeTls,
+    },
+    types::{ClusterId, DiskId, ShardId},
+};
+
+/// How long one try of the read that tells readiness may take.
+const READINESS_READ: Duration = Duration::from_secs(2);
+/// How long clients may take to be answered at the end; the gRPC side has the same bound of its own.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long the node may then take to stop.
+const STOP_MAX: Duration = Duration::from_secs(3);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The node's configuration, or the predecessor's config.yaml
+    #[arg(long, env = "TOMBOLA_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Instead of the file's values.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+/// It cannot start, or stopped by itself.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let Some(file) = args.config else { return no_config(globals.output) };
+    // Keys, draws and logs are nobody else's.
+    umask(Mode::RWXG | Mode::RWXO);
+    let mut signals = StopSignals::listen()
+        .map_err(|error| CliError::new(Exit::Other, "SIGNALS", format!("cannot listen to signals: {error}")))?;
+    let settings = config::load(&file, &args.overrides)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let running = tokio::select! {
+        biased;
+        _ = signals.next() => return Ok(Exit::Ok),
+        running = Running::start(settings) => running?,
+    };
+    running.until_stopped(&mut signals).await
+}
+
+/// The predecessor's words, and how it is used.
+fn no_config(format: Format) -> Result<Exit, CliError> {
+    let message = "config file path is required.";
+    if format == Format::Json {
+        return Err(CliError::usage(message).hint("tombola serve --config FILE"));
+    }
+    let usage = Args::augment_args(clap::Command::new("tombola serve")).render_help();
+    output::stderr(&format!("Error: {message}\n\n{usage}"));
+    Ok(Exit::Usage)
+}
+
+/// A node with all its doors open.
+struct Running {
+    node: NodeHandle,
+    ended: JoinHandle<Stopped>,
+    drain: drain::Drain,
+    /// The gRPC server and the native one.
+    servers: JoinSet<Result<(), CliError>>,
+    quic: Quic,
+}
+
+impl Running {
+    async fn start(settings: Settings) -> Result<Self, CliError> {
+        let cluster = match &settings.cluster {
+            ClusterSource::Given(id) => *id,
+            ClusterSource::MadeIn(dir) => predecessor::found_or_find(dir)?,
+        };
+        let tls = NodeTls::load(&settings.tls, cluster, settings.node)?;
+        let grpc_config = settings.grpc.map(|grpc| grpc_config(&grpc, &tls));
+        let (store, recovered) = open_store(&settings, cluster).await?;
+        let grpc = match settings.grpc {
+            Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
+            None => None,
+        };
+        let (transport, clients, quic) = sockets::bind_quic(&settings, tls)?;
+        announce(&settings, cluster, &recovered);
+        let Node { handle, task } = start_node(&settings, recovered, transport, store);
+
+        let (drain, draining) = drain::channel();
+        let mut servers = JoinSet::new();
+        servers.spawn(serve_clients(clients, handle.clone(), draining.clone()));
+        if let (Some(listener), Some(config)) = (grpc, grpc_config) {
+            servers.spawn(serve_grpc(listener, config, handle.clone(), draining.clone()));
+        }
+        tokio::spawn(tell_readiness(handle.clone(), draining));
+        Ok(Self { node: handle, ended: task, drain, servers, quic })
+    }
+
+    async fn until_stopped(mut self, signals: &mut StopSignals) -> Result<Exit, CliError> {
+        let signal = tokio::select! {
+            biased;
+            stopped = &mut self.ended => {
+                self.quic.close().await;
+                return ended(stopped);
+            }
+            Some(failed) = self.servers.join_next() => {
+                let failed = failed.map_err(defect).and_then(|served| served);
+                return Err(failed.err().unwrap_or_else(|| CliError::new(Exit::Other, "DEFECT", "a server ended unasked")));
+            }
+            signal = signals.next() => signal,
+        };
+        tracing::info!("stopping after {signal}");
+        tokio::select! {
+            biased;
+            signal = signals.next() => {
+                tracing::warn!("not waiting any longer after {signal}");
+                Ok(Exit::Interrupted)
+            }
+            stopped = self.stop() => stopped,
+        }
+    }
+
+    /// Lets what was accepted be answered, then stops the node.
+    async fn stop(mut self) -> Result<Exit, CliError> {
+        self.drain.begin();
+        let drained = async { while self.servers.join_next().await.is_some() {} };
+        if timeout(DRAIN_MAX, drained).await.is_err() {
+            tracing::warn!("clients were still waiting after {} s", DRAIN_MAX.as_secs());
+        }
+        let stopped = timeout(STOP_MAX, async {
+            self.node.stop().await;
+            (&mut self.ended).await
+        });
+        let stopped = stopped.await;
+        self.quic.close().await;
+        match stopped {
+            Ok(stopped) => ended(stopped),
+            Err(_) => Err(CliError::new(Exit::Other, "NOT_STOPPED", "the node did not stop in time and was left")),
+        }
+    }
+}
+
+fn grpc_config(grpc: &config::Grpc, tls: &NodeTls) -> GrpcConfig {
+    let pem = tls.grpc_pem();
+    let with_tls = grpc.plaintext == Plaintext::No;
+    let tls = with_tls.then(|| GrpcTls {
+        certificate_chain: pem.cert.clone(),
+        private_key: pem.key.clone(),
+        clients: Some(ClientCertificates { roots: pem.caller_cas.clone(), required: true }),
+    });
+    GrpcConfig { tls, reflection: grpc.reflection, ..GrpcConfig::default() }
+}
+
+/// Reading the log back may take long, and blocks.
+async fn open_store(settings: &Settings, cluster: ClusterId) -> Result<(Store, Recovered), CliError> {
+    let data_dir = settings.data_dir.clone();
+    let wanted = Wanted { cluster, shard: ShardId::FIRST, replica: settings.node };
+    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random())));
+    Ok(opened.await.map_err(defect)??)
+}
+
+fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {
+    let config = NodeConfig {
+        founders: settings.members.iter().map(|member| member.id).collect(),
+        heartbeat_ticks: settings.timing.heartbeat_ticks,
+        election_ticks: settings.timing.election_ticks,
+        limits: settings.limits,
+        catalog: settings.catalog.clone(),
+    };
+    let environment = SystemEnvironment::new(settings.timing.tick);
+    Node::start(config, recovered, transport, Blocking::new(store), environment)
+}
+
+/// Says who this is, where it listens, and what its store held.
+fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
+    let recovered_index = match &recovered.state {
+        RecoveredState::Unfounded { .. } => 0,
+        RecoveredState::Founded(log) => log.entries.last().map_or(log.snapshot.meta.index, |entry| entry.index).0,
+    };
+    let grpc = settings.grpc.map_or("off".to_owned(), |grpc| match grpc.plaintext {
+        Plaintext::No => grpc.listen.to_string(),
+        Plaintext::OnLoopback | Plaintext::Anywhere => format!("{} (plaintext)", grpc.listen),
+    });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        %cluster,
+        node = settings.node.0,
+        quic = %settings.quic_listen,
+        grpc,
+        data_dir = %settings.data_dir.display(),
+        recovered_index,
+        "starting"
+    );
+}
+
+/// Says `ready` once a linearizable read has succeeded.
+async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
+    let ready = async {
+        loop {
+            if let Ok(read) = node.read(Query::Pools, Consistency::Linearizable, READINESS_READ).await {
+                return read.index;
+            }
+            // Refusals may come at once, while the cluster is not founded.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = draining.begun() => {}
+        index = ready => tracing::info!(index = index.0, "ready"),
+    }
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    config: GrpcConfig,
+    node: NodeHandle,
+    mut draining: Draining,
+) -> Result<(), CliError> {
+    let shutdown = async move { draining.begun().await };
+    grpc::serve(listener, config, node, shutdown)
+        .await
+        .map_err(|error| CliError::new(Exit::Other, "GRPC", error.to_string()))
+}
+
+/// Serves native clients until told to drain and all are answered.
+async fn serve_clients(
+    clients: Receiver<ClientConnection>,
+    node: NodeHandle,
+    mut draining: Draining,
+) -> Result<(), CliError> {
+    native::serve(clients, node, async move { draining.begun().await }).await;
+    Ok(())
+}
+
+/// How the process ends when the node has ended.
+fn ended(stopped: Result<Stopped, JoinError>) -> Result<Exit, CliError> {
+    let stopped = stopped.map_err(defect)?;
+    let (exit, code, hint) = match &stopped {
+        Stopped::Asked => {
+            tracing::info!("stopped");
+            return Ok(Exit::Ok);
+        }
+        Stopped::Founding(_) => {
+            (Exit::Other, "FOUNDING_REFUSED", "nothing was decided by this node; correct what the message says")
+        }
+        Stopped::Invariant(_) => (
+            Exit::Unhealthy,
+            "INVARIANT_BROKEN",
+            "keep the data directory and the log as they are; the other nodes go on if they are a majority",
+        ),
+        Stopped::Store(_) => (
+            Exit::Other,
+            "STORE_FAILED",
+            "what was acknowledged is on the other nodes; check the disk before starting again",
+        ),
+        Stopped::Entropy(_) => (Exit::Other, "NO_ENTROPY", "the node did not start; nothing was done"),
+    };
+    Err(CliError::new(exit, code, stopped.to_string()).hint(hint))
+}
+
+/// A task was lost, which only a panic does.
+fn defect(error: JoinError) -> CliError {
+    CliError::new(Exit::Other, "DEFECT", format!("this is a defect of tombola: {error}"))
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        Self::new(Exit::Other, error.code(), error.to_string())
+    }
+}

@@ -1,0 +1,161 @@
+//! A hash table from a name's 32-bit tag to a place in the arena, that neither stops the world to grow nor to be shared.
+//!
+//! Extendible hashing (R. Fagin and others, "Extendible hashing", 1979): a directory, indexed by the low bits of the tag,
+//! of small open-addressing pages. A page that fills up doubles until it has [`PAGE_SLOTS`] slots, then splits in two by
+//! one more bit of the tag. So growing costs one page at a time, and a write beside a snapshot copies one page.
+//! Tags come from a keyed hash; the table is looked up in, never iterated.
+
+use std::sync::Arc;
+
+/// Slots of a full-grown page: 4 KiB.
+const PAGE_SLOTS: usize = 512;
+/// Slots of the first page, to begin with.
+const FIRST_SLOTS: usize = 8;
+/// Bits that the directory can use. Beyond, pages grow instead: tags chosen to be equal cannot exhaust the memory.
+const DEPTH_MAX: u32 = 20;
+/// A place that is none.
+const EMPTY: u64 = u64::MAX;
+
+/// Where a record lies. Never `u32::MAX`.
+pub(super) type Place = u32;
+
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    /// Its length is a power of two; indexed by the tag's low bits.
+    directory: Vec<u32>,
+    pages: Vec<Arc<Page>>,
+}
+
+/// Linear probing; at most three quarters full.
+#[derive(Clone, Debug)]
+struct Page {
+    /// How many low bits all its tags share.
+    depth: u32,
+    used: usize,
+    /// Tag in the high half, place in the low; a power of two of them.
+    slots: Vec<u64>,
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        Self { directory: vec![0], pages: vec![Arc::new(Page::new(0, FIRST_SLOTS))] }
+    }
+
+    /// The place of that tag for which `is_it` holds.
+    pub(super) fn find(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<Place> {
+        let page = &self.pages[self.page_of(tag)];
+        page.probe(tag).map(|slot| page.slots[slot]).take_while(|&slot| slot != EMPTY).find_map(|slot| {
+            let place = slot as Place;
+            ((slot >> 32) as u32 == tag && is_it(place)).then_some(place)
+        })
+    }
+
+    /// Adds a place that is not there yet.
+    pub(super) fn insert(&mut self, tag: u32, place: Place) {
+        while self.pages[self.page_of(tag)].is_full() {
+            self.grow(tag);
+        }
+        let at = self.page_of(tag);
+        Arc::make_mut(&mut self.pages[at]).insert(u64::from(tag) << 32 | u64::from(place));
+    }
+
+    fn page_of(&self, tag: u32) -> usize {
+        self.directory[tag as usize & (self.directory.len() - 1)] as usize
+    }
+
+    fn grow(&mut self, tag: u32) {
+        let at = self.page_of(tag);
+        let (depth, slots) = (self.pages[at].depth, self.pages[at].slots.len());
+        if slots < PAGE_SLOTS || depth >= DEPTH_MAX {
+            let doubled = self.pages[at].refilled(depth, slots * 2, |_| true);
+            self.pages[at] = Arc::new(doubled);
+            return;
+        }
+        let old = Arc::clone(&self.pages[at]);
+        let has_bit = |tag: u32| tag >> depth & 1 == 1;
+        self.pages[at] = Arc::new(old.refilled(depth + 1, slots, |tag| !has_bit(tag)));
+        self.pages.push(Arc::new(old.refilled(depth + 1, slots, has_bit)));
+        if self.directory.len() == 1 << depth {
+            self.directory.extend_from_within(..);
+        }
+        let sibling = u32::try_from(self.pages.len() - 1).expect("a bucket has fewer pages than places");
+        let first = (tag as usize & ((1 << depth) - 1)) | 1 << depth;
+        for entry in self.directory.iter_mut().skip(first).step_by(1 << (depth + 1)) {
+            *entry = sibling;
+        }
+    }
+}
+
+impl Page {
+    fn new(depth: u32, slots: usize) -> Self {
+        Self { depth, used: 0, slots: vec![EMPTY; slots] }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used * 4 >= self.slots.len() * 3
+    }
+
+    /// Slots in the order in which a tag is looked for, each once. The directory uses the low bits, so this starts with
+    /// the high ones.
+    fn probe(&self, tag: u32) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.slots.len() - 1;
+        let first = tag.rotate_left(32 - DEPTH_MAX) as usize;
+        (first..=first + mask).map(move |slot| slot & mask)
+    }
+
+    fn insert(&mut self, value: u64) {
+        let slot = self.probe((value >> 32) as u32).find(|&slot| self.slots[slot] == EMPTY);
+        self.slots[slot.expect("a page is at most three quarters full")] = value;
+        self.used += 1;
+    }
+
+    /// A page with so many slots and those of this one's values whose tags are wanted.
+    fn refilled(&self, depth: u32, slots: usize, wanted: impl Fn(u32) -> bool) -> Self {
+        let mut page = Self::new(depth, slots);
+        self.slots
+            .iter()
+            .filter(|&&value| value != EMPTY && wanted((value >> 32) as u32))
+            .for_each(|&value| page.insert(value));
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Spreads numbers over all tags (D. Knuth's multiplicative hash).
+    fn tag(number: u32) -> u32 {
+        number.wrapping_mul(2_654_435_769)
+    }
+
+    #[test]
+    fn what_was_inserted_is_found_and_nothing_else() {
+        let mut table = Table::new();
+        for number in 0..100_000 {
+            assert_eq!(table.find(tag(number), |_| true), None);
+            table.insert(tag(number), number);
+        }
+        assert!((0..100_000).all(|number| table.find(tag(number), |place| place == number) == Some(number)));
+        assert!((100_000..200_000).all(|number| table.find(tag(number), |_| true).is_none()));
+        assert!(table.pages.iter().all(|page| page.slots.len() <= PAGE_SLOTS));
+    }
+
+    #[test]
+    fn equal_tags_are_told_apart_by_what_they_name() {
+        let mut table = Table::new();
+        (0..2_000).for_each(|place| table.insert(7, place));
+        assert!((0..2_000).all(|wanted| table.find(7, |place| place == wanted) == Some(wanted)));
+        assert_eq!(table.find(7, |place| place == 2_000), None);
+    }
+
+    #[test]
+    fn a_clone_keeps_what_it_saw() {
+        let mut table = Table::new();
+        (0..1_000).for_each(|number| table.insert(tag(number), number));
+        let seen = table.clone();
+        (1_000..2_000).for_each(|number| table.insert(tag(number), number));
+        assert!((0..1_000).all(|number| seen.find(tag(number), |_| true).is_some()));
+        assert!((1_000..2_000).all(|number| seen.find(tag(number), |_| true).is_none()));
+    }
+}

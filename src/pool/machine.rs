@@ -1,0 +1,345 @@
+//! The state machine itself: the order in which an entry is applied, and nothing about what its commands mean.
+
+use std::collections::BTreeMap;
+
+use super::{
+    BadSnapshot, Digests, Limits,
+    command::{Action, Batch, CatalogItem, Command, Policy},
+    digest::{self, Answers, Record, Sum},
+    draw::Tickets,
+    invariants,
+    keys::{Keys, Told, write_told},
+    names::{DrawSeq, PoolId},
+    outcome::{Effect, Outcome, Refusal},
+    query::{Answer, PoolState, PoolSummary, Query, Remembered},
+    snapshot::{self, SnapshotHandle},
+    state::Pool,
+    verdict::Verdict,
+};
+use crate::types::{HistoryDigest, Index, Millis, StateDigest};
+
+/// Most pools of a group.
+pub const POOLS_MAX: usize = 1_024;
+/// Most items of a group, removed ones too.
+pub const ITEMS_MAX: usize = 1_000_000;
+
+/// Pools, items, request keys, counters, cluster time and digests.
+#[derive(Debug)]
+pub struct StateMachine {
+    pub(super) limits: Limits,
+    pub(super) applied: Index,
+    pub(super) now: Millis,
+    pub(super) history: HistoryDigest,
+    /// Of everything below and `now`, as of `applied`.
+    pub(super) state: StateDigest,
+    pub(super) pools: BTreeMap<PoolId, Pool>,
+    /// Items of all pools together.
+    pub(super) items_len: usize,
+    pub(super) keys: Keys,
+    /// The sum over the records of pools and items, as of `applied`.
+    pub(super) sum: Sum,
+    /// Pools whose facts or items may have changed in this entry.
+    pub(super) touched: Vec<PoolId>,
+}
+
+/// What one entry's commands have in common.
+struct Moment {
+    index: Index,
+    now: Millis,
+    tickets: Tickets,
+    /// Steps asked for by the commands before.
+    steps: u64,
+    answers: Answers,
+    /// What is being told; kept for its capacity.
+    told: Vec<u8>,
+}
+
+impl StateMachine {
+    /// The state at founding: pool `default`, empty, at [`Index::FOUNDING`].
+    pub fn founding(limits: Limits) -> Self {
+        let mut machine = Self::bare(limits);
+        machine.open(PoolId::default_pool(), Pool::new(Policy::Renormalize, false));
+        machine.settle();
+        machine
+    }
+
+    /// No pools at all, at [`Index::FOUNDING`].
+    pub(super) fn bare(limits: Limits) -> Self {
+        Self {
+            limits,
+            applied: Index::FOUNDING,
+            now: Millis(0),
+            history: digest::history_at_founding(),
+            state: StateDigest::default(),
+            pools: BTreeMap::new(),
+            items_len: 0,
+            keys: Keys::new(limits),
+            sum: Sum::default(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// Applies the entry at `index`: an encoded [`Batch`], or nothing, as a new leader appends. One outcome a command, in
+    /// order. Bytes that are no batch do nothing, on every replica alike.
+    ///
+    /// # Panics
+    /// If `index` is not the one after the last, or an invariant of the state does not hold: the node must not go on.
+    pub fn apply(&mut self, index: Index, entry: &[u8]) -> Vec<Outcome> {
+        assert_eq!(index, self.applied.next(), "entries are applied one after the other");
+        let (outcomes, answers) = match Batch::decode(entry) {
+            Ok(batch) => self.apply_batch(index, &batch),
+            Err(_) => (Vec::new(), Answers::default()),
+        };
+        self.applied = index;
+        self.settle();
+        self.history = digest::chain(self.history, index, entry, answers);
+        outcomes
+    }
+
+    fn apply_batch(&mut self, index: Index, batch: &Batch) -> (Vec<Outcome>, Answers) {
+        let now = self.now.max(batch.time);
+        self.keys.advance(self.now, now);
+        self.now = now;
+        if !batch.commands.is_empty() {
+            self.keys.seed_once(&batch.entropy);
+        }
+        let tickets = Tickets::new(batch.entropy);
+        let mut moment = Moment { index, now, tickets, steps: 0, answers: Answers::default(), told: Vec::new() };
+        let outcomes = batch.commands.iter().map(|command| self.answer(command, &mut moment)).collect();
+        (outcomes, moment.answers)
+    }
+
+    /// Answers a command: out of memory, or by executing it.
+    fn answer(&mut self, command: &Command, moment: &mut Moment) -> Outcome {
+        let first_step = moment.steps;
+        moment.steps += u64::from(command.draws());
+        let fingerprint = command.fingerprint();
+        if let Some(record) = self.keys.find(&command.pool, &command.key) {
+            if record.fingerprint() == fingerprint {
+                moment.answers.add(true, record.told_bytes());
+                return self.tell_again(&command.pool, record.decode().expect("what was stored can be read"));
+            }
+            return self.tell(command, moment, Verdict::Plain(Err(Refusal::KeyReused)));
+        }
+        if let Err(refusal) = self.keys.admit(command, moment.now) {
+            return self.tell(command, moment, Verdict::Plain(Err(refusal)));
+        }
+        let verdict = self.execute(command, moment, first_step);
+        let outcome = self.tell(command, moment, verdict);
+        self.keys.store(command, fingerprint, &moment.told);
+        outcome
+    }
+
+    /// Puts a verdict of this entry into words, and its compact form into `moment.told` and the history.
+    fn tell(&self, command: &Command, moment: &mut Moment, verdict: Verdict) -> Outcome {
+        moment.told.clear();
+        write_told(moment.index, moment.now, &verdict, &mut moment.told);
+        moment.answers.add(false, &moment.told);
+        let result = verdict.tell(|position| self.pools[&command.pool].items.id(position));
+        Outcome { index: moment.index, now: moment.now, replayed: false, result }
+    }
+
+    /// What an earlier command was told, in the same words.
+    fn tell_again(&self, pool: &PoolId, told: Told) -> Outcome {
+        told.again(|position| self.pools[pool].items.id(position))
+    }
+
+    fn execute(&mut self, command: &Command, moment: &mut Moment, first_step: u64) -> Verdict {
+        let plain = |result| Verdict::Plain(result);
+        if command.check().is_err() {
+            return plain(Err(Refusal::OutOfRange));
+        }
+        match &command.action {
+            Action::CreatePool { policy, items, require_key } => {
+                return plain(self.create_pool(&command.pool, policy, items, *require_key));
+            }
+            Action::ImportCatalog { items, draw_seq } => {
+                return plain(self.import_catalog(&command.pool, items, *draw_seq));
+            }
+            _ => {}
+        }
+        let room = ITEMS_MAX - self.items_len;
+        let Some(pool) = touch(&mut self.pools, &mut self.touched, &command.pool) else {
+            return plain(Err(Refusal::PoolNotFound));
+        };
+        if let Action::Draw { count } = command.action {
+            return pool.draw(count, command.origin, &mut moment.tickets, first_step);
+        }
+        let items_before = pool.items.len();
+        let result = execute_in(pool, command, room);
+        self.items_len += pool.items.len() - items_before;
+        plain(result)
+    }
+
+    fn create_pool(
+        &mut self,
+        id: &PoolId,
+        policy: &Policy,
+        catalog: &[CatalogItem],
+        require_key: bool,
+    ) -> Result<Effect, Refusal> {
+        if self.pools.contains_key(id) {
+            return Err(Refusal::PoolExists);
+        }
+        self.check_room(1, catalog.len())?;
+        let mut pool = Pool::new(policy.clone(), require_key);
+        if !catalog.is_empty() {
+            pool.stock(catalog);
+        }
+        let version = pool.facts.version;
+        self.open(id.clone(), pool);
+        Ok(Effect::PoolSet { version })
+    }
+
+    /// Stocks a new pool, and creates it if there is none.
+    fn import_catalog(&mut self, id: &PoolId, catalog: &[CatalogItem], seq: DrawSeq) -> Result<Effect, Refusal> {
+        let exists = match self.pools.get(id) {
+            Some(pool) if !pool.is_new() => return Err(Refusal::PoolNotEmpty),
+            found => found.is_some(),
+        };
+        self.check_room(usize::from(!exists), catalog.len())?;
+        if !exists {
+            self.open(id.clone(), Pool::new(Policy::Renormalize, false));
+        }
+        let pool = touch(&mut self.pools, &mut self.touched, id).expect("it exists, by now at least");
+        pool.stock(catalog);
+        pool.facts.draw_seq = seq;
+        self.items_len += catalog.len();
+        let items = u32::try_from(catalog.len()).expect("a catalog has at most 65 536 items");
+        Ok(Effect::Imported { version: pool.facts.version, items })
+    }
+
+    fn check_room(&self, pools: usize, items: usize) -> Result<(), Refusal> {
+        if self.pools.len() + pools > POOLS_MAX {
+            return Err(Refusal::PoolsFull);
+        }
+        if self.items_len + items > ITEMS_MAX { Err(Refusal::ItemsFull) } else { Ok(()) }
+    }
+
+    fn open(&mut self, id: PoolId, pool: Pool) {
+        self.items_len += pool.items.len();
+        self.keys.open(id.clone(), self.now);
+        self.adopt(id, pool);
+    }
+
+    /// Takes in a pool whose keys have their scope already.
+    pub(super) fn adopt(&mut self, id: PoolId, pool: Pool) {
+        self.pools.insert(id.clone(), pool);
+        touch(&mut self.pools, &mut self.touched, &id);
+    }
+
+    /// Ends an entry: checks the counters it touched, and brings the state digest up to date.
+    pub(super) fn settle(&mut self) {
+        for id in self.touched.drain(..) {
+            let pool = self.pools.get_mut(&id).expect("pools are never removed");
+            let sum = &mut self.sum;
+            pool.touched = false;
+            let facts = Record::Pool { id: &id, facts: &pool.facts }.hash();
+            sum.replace(std::mem::replace(&mut pool.hash, facts), facts);
+            pool.items.settle(|position, item_id, item, hash| {
+                assert!(
+                    item.is_conserved(),
+                    "invariant conservation is broken: item {item_id} of pool {id} is {item:?}"
+                );
+                let after = Record::Item { pool: &id, position, id: item_id, item }.hash();
+                sum.replace(std::mem::replace(hash, after), after);
+            });
+        }
+        let mut state = self.sum;
+        state.merge(self.keys.sum());
+        state.add(Record::Globals { now: self.now, limits: &self.limits, seed: self.keys.seed() }.hash());
+        self.state = state.digest();
+    }
+
+    /// Answers a read at the applied index.
+    pub fn query(&self, query: &Query) -> Answer {
+        match query {
+            Query::Pool(id) => match self.pools.get(id) {
+                Some(pool) => {
+                    let items = pool.items.iter().filter(|(_, item)| !item.removed);
+                    let items = items.map(|(item_id, item)| item.state(item_id)).collect();
+                    Answer::Pool(PoolState { summary: self.summary(id, pool), items })
+                }
+                None => Answer::Refused(Refusal::PoolNotFound),
+            },
+            Query::Pools => Answer::Pools(self.pools.iter().map(|(id, pool)| self.summary(id, pool)).collect()),
+            Query::Outcome(pool, key) => {
+                if let Some(record) = self.keys.find(pool, key) {
+                    let told = record.decode().expect("what was stored can be read");
+                    return Answer::Outcome(Remembered::Outcome(self.tell_again(pool, told)));
+                }
+                let floor = self.keys.floor_of_key(pool, key, self.now);
+                match self.pools.contains_key(pool) {
+                    false => Answer::Refused(Refusal::PoolNotFound),
+                    true if key.time() <= floor => Answer::Outcome(Remembered::Expired { floor }),
+                    true => Answer::Outcome(Remembered::NotSeen),
+                }
+            }
+            Query::Verify => Answer::Verified(invariants::verify(self)),
+        }
+    }
+
+    fn summary(&self, id: &PoolId, pool: &Pool) -> PoolSummary {
+        let items = pool.items.iter().filter(|(_, item)| !item.removed).count();
+        PoolSummary {
+            id: id.clone(),
+            paused: pool.facts.paused,
+            policy: pool.facts.policy.clone(),
+            version: pool.facts.version,
+            draw_seq: pool.facts.draw_seq,
+            items: u32::try_from(items).expect("a pool has at most 65 536 items"),
+            key_floor: self.keys.floor_of_callers(id, self.now),
+        }
+    }
+
+    /// A view of the state as it is now. It takes time by the number of pages, not by what is in them.
+    pub fn snapshot(&self) -> SnapshotHandle {
+        SnapshotHandle::of(self)
+    }
+
+    /// The state that a snapshot was taken of, recomputed and compared with the digest in it.
+    pub fn restore(body: &[u8]) -> Result<Self, BadSnapshot> {
+        snapshot::restore(body)
+    }
+
+    /// Where the state stands.
+    pub fn digests(&self) -> Digests {
+        Digests { index: self.applied, history: self.history, state: self.state }
+    }
+
+    /// Cluster time at the applied index.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// The applied index.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+}
+
+/// Finds a pool to change it: it is settled at the end of the entry.
+fn touch<'a>(pools: &'a mut BTreeMap<PoolId, Pool>, touched: &mut Vec<PoolId>, id: &PoolId) -> Option<&'a mut Pool> {
+    let pool = pools.get_mut(id)?;
+    if !pool.touched {
+        pool.touched = true;
+        touched.push(id.clone());
+    }
+    Some(pool)
+}
+
+/// Executes what concerns one pool only, draws aside.
+fn execute_in(pool: &mut Pool, command: &Command, room: usize) -> Result<Effect, Refusal> {
+    match &command.action {
+        Action::Claim { item, quantity } => pool.claim(item, *quantity, command.origin),
+        Action::SetItem { item, weight, stock, etag } => pool.set_item(item, *weight, *stock, *etag, room),
+        Action::AdjustStock { item, delta } => pool.adjust_stock(item, *delta),
+        Action::UpdateItem { item, stock, weight, create } => pool.update_item(item, *stock, *weight, *create, room),
+        Action::RemoveItem { item, etag } => pool.remove_item(item, *etag),
+        Action::PausePool => Ok(pool.set_paused(true)),
+        Action::ResumePool => Ok(pool.set_paused(false)),
+        Action::Draw { .. } | Action::CreatePool { .. } | Action::ImportCatalog { .. } => {
+            unreachable!("executed where more than one pool, or the entry's randomness, is at hand")
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Items: their counters, and the weights they are drawn by.
+//!
+//! Every change goes through one door, [`Items::put`], which takes the item as it shall be, keeps the selector in step and
+//! remembers that the item was touched. What an operation does to the counters is said on [`Item`], in plain arithmetic;
+//! `added = remaining + reserved + awarded - returned` holds before and after each, and an unlimited item keeps
+//! `remaining` at 0.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    names::{ItemId, QUANTITY_MAX, Stock, Version, Weight},
+    outcome::{ItemState, Refusal},
+    paged::Paged,
+    selector::Selector,
+};
+
+/// An item but for its name. A removed one keeps its position and its counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Item {
+    pub(super) weight: Weight,
+    pub(super) unlimited: bool,
+    pub(super) removed: bool,
+    pub(super) remaining: u64,
+    pub(super) reserved: u64,
+    pub(super) awarded: u64,
+    pub(super) returned: u64,
+    pub(super) added: u64,
+    pub(super) rev: Version,
+}
+
+impl Item {
+    pub(super) fn new(weight: Weight, stock: Stock, rev: Version) -> Self {
+        let (unlimited, quantity) = match stock {
+            Stock::Finite(quantity) => (false, quantity),
+            Stock::Unlimited => (true, 0),
+        };
+        let (remaining, added) = (quantity, quantity);
+        Self { weight, unlimited, removed: false, remaining, reserved: 0, awarded: 0, returned: 0, added, rev }
+    }
+
+    /// Are there so many units to give? An unlimited item ends where its counters do.
+    pub(super) fn can_give(&self, units: u64) -> bool {
+        if self.unlimited { self.added + units <= QUANTITY_MAX } else { units <= self.remaining }
+    }
+
+    /// Awards units that [`Self::can_give`].
+    fn give(&mut self, units: u64) {
+        if self.unlimited {
+            self.added += units;
+        } else {
+            self.remaining -= units;
+        }
+        self.awarded += units;
+    }
+
+    /// Adds to or takes from a finite stock; says what is left.
+    pub(super) fn adjust(&mut self, delta: i64) -> Result<u64, Refusal> {
+        if self.unlimited {
+            return Err(Refusal::ItemUnlimited);
+        }
+        let Some(remaining) = self.remaining.checked_add_signed(delta) else {
+            return Err(Refusal::InsufficientStock { remaining: self.remaining });
+        };
+        self.set_remaining(remaining)?;
+        Ok(remaining)
+    }
+
+    /// Sets the stock, whatever it was.
+    pub(super) fn set_stock(&mut self, stock: Stock) -> Result<(), Refusal> {
+        match stock {
+            Stock::Finite(quantity) => self.set_remaining(quantity)?,
+            Stock::Unlimited => self.withdraw(),
+        }
+        self.unlimited = stock == Stock::Unlimited;
+        Ok(())
+    }
+
+    /// Changes only whether it is unlimited: what a finite stock had is withdrawn, and it starts again at 0.
+    pub(super) fn set_unlimited(&mut self, unlimited: bool) {
+        if unlimited {
+            self.withdraw();
+        }
+        self.unlimited = unlimited;
+    }
+
+    /// Takes it out for good.
+    pub(super) fn remove(&mut self) {
+        self.withdraw();
+        self.weight = Weight(0);
+        self.removed = true;
+    }
+
+    fn set_remaining(&mut self, quantity: u64) -> Result<(), Refusal> {
+        let added = (self.added - self.remaining).checked_add(quantity);
+        self.added = added.filter(|&added| added <= QUANTITY_MAX).ok_or(Refusal::StockOverflow)?;
+        self.remaining = quantity;
+        Ok(())
+    }
+
+    fn withdraw(&mut self) {
+        self.added -= self.remaining;
+        self.remaining = 0;
+    }
+
+    /// Does `added = remaining + reserved + awarded - returned` hold, within the range of each?
+    pub(super) fn is_conserved(&self) -> bool {
+        let counters = [self.remaining, self.reserved, self.awarded, self.returned, self.added];
+        counters.iter().all(|&counter| counter <= QUANTITY_MAX)
+            && self.returned <= self.awarded
+            && self.added + self.returned == self.remaining + self.reserved + self.awarded
+            && !(self.unlimited && self.remaining > 0)
+            && !(self.removed && (self.remaining > 0 || self.weight.0 > 0))
+    }
+
+    /// The item as a reader sees it.
+    pub(super) fn state(&self, id: &ItemId) -> ItemState {
+        ItemState {
+            id: id.clone(),
+            weight: self.weight,
+            stock: if self.unlimited { Stock::Unlimited } else { Stock::Finite(self.remaining) },
+            reserved: self.reserved,
+            awarded: self.awarded,
+            returned: self.returned,
+            added: self.added,
+            rev: self.rev,
+        }
+    }
+}
+
+/// An item with what the digest needs to follow it.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    item: Item,
+    /// Hash of its record as of the last entry; 0 before its first.
+    hash: u128,
+    /// Stands in [`Items::touched`].
+    touched: bool,
+}
+
+/// A pool's items by position, which is the order of their creation.
+#[derive(Debug)]
+pub(super) struct Items {
+    /// Does an item that cannot be awarded leave the sum of weights?
+    renormalize: bool,
+    ids: Paged<ItemId>,
+    slots: Paged<Slot>,
+    positions: BTreeMap<ItemId, u32>,
+    selector: Selector,
+    /// Positions changed since the last [`Items::settle`].
+    touched: Vec<u32>,
+}
+
+/// A view of a pool's items that outlives changes to them.
+#[derive(Clone, Debug)]
+pub(super) struct ItemsView {
+    ids: Paged<ItemId>,
+    slots: Paged<Slot>,
+}
+
+impl ItemsView {
+    /// Names and items, by position.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ItemId, &Item)> {
+        self.ids.iter().zip(self.slots.iter().map(|slot| &slot.item))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+impl Items {
+    pub(super) fn new(renormalize: bool) -> Self {
+        Self {
+            renormalize,
+            ids: Paged::new(),
+            slots: Paged::new(),
+            positions: BTreeMap::new(),
+            selector: Selector::default(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// How many there are, removed ones too.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Where the item of that name stands, removed or not.
+    pub(super) fn position(&self, id: &ItemId) -> Option<u32> {
+        self.positions.get(id).copied()
+    }
+
+    pub(super) fn get(&self, position: u32) -> &Item {
+        &self.slots.get(position as usize).item
+    }
+
+    pub(super) fn id(&self, position: u32) -> &ItemId {
+        self.ids.get(position as usize)
+    }
+
+    /// Names and items, by position.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ItemId, &Item)> {
+        self.ids.iter().zip(self.slots.iter().map(|slot| &slot.item))
+    }
+
+    /// Adds an item whose name is new.
+    pub(super) fn push(&mut self, id: ItemId, item: Item) -> u32 {
+        let position = u32::try_from(self.len()).expect("a pool has at most 65 536 items");
+        let earlier = self.positions.insert(id.clone(), position);
+        assert!(earlier.is_none(), "an item's name is unique in its pool");
+        self.ids.push(id);
+        self.slots.push(Slot { item, hash: 0, touched: true });
+        self.selector.push(self.odds(&item));
+        self.touched.push(position);
+        position
+    }
+
+    /// Changes an item into `item`.
+    pub(super) fn put(&mut self, position: u32, item: Item) {
+        let odds = self.odds(&item);
+        let at = position as usize;
+        if self.selector.weights()[at] != odds {
+            self.selector.set(at, odds);
+        }
+        let slot = self.slots.get_mut(at);
+        slot.item = item;
+        if !slot.touched {
+            slot.touched = true;
+            self.touched.push(position);
+        }
+    }
+
+    /// Awards units of an item, if it has them.
+    pub(super) fn give(&mut self, position: u32, units: u64) -> bool {
+        let mut item = *self.get(position);
+        let enough = item.can_give(units);
+        if enough {
+            item.give(units);
+            self.put(position, item);
+        }
+        enough
+    }
+
+    /// The sum of weights that tickets are drawn from; 0 if nothing can be drawn.
+    pub(super) fn weight_total(&self) -> u64 {
+        self.selector.total()
+    }
+
+    /// The item that a ticket hits.
+    pub(super) fn hit(&self, ticket: u64) -> u32 {
+        u32::try_from(self.selector.find(ticket)).expect("a pool has at most 65 536 items")
+    }
+
+    /// The weight by which an item is drawn now.
+    fn odds(&self, item: &Item) -> u32 {
+        if self.renormalize && !item.can_give(1) { 0 } else { item.weight.0 }
+    }
+
+    /// Visits what was touched since the last time: position, name, item and its hash, which the visitor brings up to date.
+    pub(super) fn settle(&mut self, mut visit: impl FnMut(u32, &ItemId, &Item, &mut u128)) {
+        for position in self.touched.drain(..) {
+            let slot = self.slots.get_mut(position as usize);
+            slot.touched = false;
+            visit(position, self.ids.get(position as usize), &slot.item, &mut slot.hash);
+        }
+    }
+
+    pub(super) fn view(&self) -> ItemsView {
+        ItemsView { ids: self.ids.clone(), slots: self.slots.clone() }
+    }
+
+    /// What does not hold of index and weights, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let odds: Vec<u32> = self.iter().map(|(_, item)| self.odds(item)).collect();
+        if self.selector.weights() != odds {
+            return Err("the weights drawn by are not those of the items".into());
+        }
+        let total: u64 = odds.iter().map(|&weight| u64::from(weight)).sum();
+        if self.selector.total() != total {
+            return Err(format!("the sum of weights is {total}, drawn from is {}", self.selector.total()));
+        }
+        if let Some(last) = odds.iter().rposition(|&weight| weight > 0)
+            && self.selector.find(total - 1) != last
+        {
+            return Err("the greatest ticket does not hit the last item".into());
+        }
+        let found = self.ids.iter().zip(0u32..).all(|(id, at)| self.position(id) == Some(at));
+        if found && self.positions.len() == self.len() { Ok(()) } else { Err("the index of names is wrong".into()) }
+    }
+}

@@ -1,0 +1,130 @@
+//! Every check before raft-rs sees a peer's message (raft-rs.md, section 9): a peer cannot make a node panic.
+//!
+//! Three verdicts: pass; drop, with the reason (bad or stale input, never fatal); or proof that a disk lost something,
+//! which stops the node under the name of the invariant rather than in one of raft-rs's own panics.
+
+use super::{BrokenInvariant, RaftBody, RaftMessage, Role, log::Log};
+use crate::{
+    durable::{Entry, EntryKind},
+    types::{Index, ReplicaId, Term},
+};
+
+/// Bytes of a read's context.
+pub(super) const READ_CONTEXT_BYTES: usize = 24;
+/// Terms stay below this, so that no peer can bring one to its end.
+const TERM_MAX: u64 = 1 << 60;
+/// Most entries in one append.
+const APPEND_ENTRIES_MAX: usize = 65_536;
+/// Most bytes of data in one append: a message of raft's 256 KiB, or one entry that alone is longer.
+const APPEND_BYTES_MAX: usize = 2 << 20;
+
+/// What the gate knows of the replica.
+pub(super) struct Gate<'a> {
+    pub me: ReplicaId,
+    pub role: Role,
+    pub term: Term,
+    pub leader: Option<ReplicaId>,
+    pub commit: Index,
+    pub last: Index,
+    pub log: &'a Log,
+}
+
+/// Why a message does not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rejected {
+    /// It is dropped.
+    Dropped(&'static str),
+    /// The node stops.
+    Broken(BrokenInvariant),
+}
+
+/// Drops the message unless the condition holds.
+fn ensure(condition: bool, reason: &'static str) -> Result<(), Rejected> {
+    if condition { Ok(()) } else { Err(Rejected::Dropped(reason)) }
+}
+
+impl Gate<'_> {
+    /// Checks a message that the transport says is from `from`.
+    pub fn check(&self, from: ReplicaId, message: &RaftMessage) -> Result<(), Rejected> {
+        ensure(message.from == from, "it claims another sender")?;
+        ensure(message.to == self.me, "it is for another replica")?;
+        ensure(from != self.me, "it claims to be ours")?;
+        let is_read_index = matches!(message.body, RaftBody::ReadIndex { .. });
+        ensure((message.term.0 == 0) == is_read_index, "its term is that of another kind of message")?;
+        ensure(message.term.0 < TERM_MAX, "its term is out of range")?;
+        match &message.body {
+            RaftBody::Append { index, log_term, entries, .. } => self.check_append(message, *index, *log_term, entries),
+            RaftBody::AppendResponse { index, reject, .. } => {
+                let ours = message.term == self.term && !reject;
+                ensure(!ours || *index <= self.last, "it acknowledges what was never sent")
+            }
+            RaftBody::Heartbeat { commit, context } => self.check_heartbeat(message, *commit, context),
+            RaftBody::HeartbeatResponse { context, .. } => self.check_context(context.is_empty(), context),
+            RaftBody::ReadIndex { context } => {
+                ensure(self.role == Role::Leader, "we do not lead")?;
+                self.check_context(false, context)
+            }
+            RaftBody::ReadIndexResponse { context, .. } => {
+                ensure(self.leader == Some(from), "it is not from the leader")?;
+                self.check_context(false, context)
+            }
+            RaftBody::TimeoutNow => {
+                ensure(message.term == self.term && self.leader == Some(from), "it is not from the leader")
+            }
+            RaftBody::RequestVote { .. } | RaftBody::RequestVoteResponse { .. } => Ok(()),
+        }
+    }
+
+    fn check_context(&self, may_be_empty: bool, context: &[u8]) -> Result<(), Rejected> {
+        ensure(may_be_empty || context.len() == READ_CONTEXT_BYTES, "its read context has another length")
+    }
+
+    fn check_append(
+        &self,
+        message: &RaftMessage,
+        index: Index,
+        log_term: Term,
+        entries: &[Entry],
+    ) -> Result<(), Rejected> {
+        ensure(entries.len() <= APPEND_ENTRIES_MAX, "it has too many entries")?;
+        ensure(entries.iter().map(|entry| entry.data.len()).sum::<usize>() <= APPEND_BYTES_MAX, "it is too long")?;
+        // raft-rs takes what lies beyond its log for an entry of term 0, so term 0 would match there.
+        ensure(log_term.0 > 0 && log_term <= message.term, "it appends to no term, or to a later one than its own")?;
+        ensure(index.0 < u64::MAX - entries.len() as u64, "its index is out of range")?;
+        let mut before = (index, log_term);
+        for entry in entries {
+            ensure(entry.index == before.0.next(), "its entries are not contiguous")?;
+            ensure(entry.term >= before.1 && entry.term <= message.term, "its entries' terms fall, or pass its own")?;
+            ensure(entry.kind == EntryKind::Normal, "it changes membership, which nothing here does yet")?;
+            before = (entry.index, entry.term);
+        }
+        if message.term < self.term {
+            return Ok(());
+        }
+        ensure(!(message.term == self.term && self.role == Role::Leader), "a second leader of our own term")?;
+        let at_index = (index <= self.commit).then(|| (index, log_term));
+        let committed =
+            entries.iter().filter(|entry| entry.index <= self.commit).map(|entry| (entry.index, entry.term));
+        for (index, term) in at_index.into_iter().chain(committed) {
+            if let Some(ours) = self.log.term_at(index).filter(|ours| *ours != term) {
+                let detail = format!("the leader's entry {index} is of term {term}, ours, committed, of term {ours}");
+                return Err(Rejected::Broken(BrokenInvariant { name: "durable", detail }));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_heartbeat(&self, message: &RaftMessage, commit: Index, context: &[u8]) -> Result<(), Rejected> {
+        self.check_context(context.is_empty(), context)?;
+        if message.term < self.term {
+            return Ok(());
+        }
+        ensure(!(message.term == self.term && self.role == Role::Leader), "a second leader of our own term")?;
+        if commit > self.last {
+            let detail =
+                format!("replica {} says that entry {commit} is on this disk; it ends at {}", message.from, self.last);
+            return Err(Rejected::Broken(BrokenInvariant { name: "durable", detail }));
+        }
+        Ok(())
+    }
+}

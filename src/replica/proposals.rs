@@ -1,0 +1,98 @@
+//! Proposals, and who waits for them (raft-rs.md, section 4).
+//!
+//! A proposal that raft accepted is known by the index and term of its entry. It is answered when that index is applied:
+//! with its outcome if the entry there has that term, as superseded if it does not. Losing leadership alone answers
+//! nothing, since the entry may still be committed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    pool::Outcome,
+    types::{Index, ReplicaId, Term},
+};
+
+/// Names a proposal at the replica that it was given to; chosen by the giver, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProposalId(pub u64);
+
+/// What became of a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProposalResult {
+    /// Decided, durable on a majority, applied.
+    Applied(Outcome),
+    /// Not put into the log by this replica: it does not lead, hands leadership over, or has no room.
+    /// The proposal is surely not applied; it may be given to the leader.
+    NotProposed {
+        /// Whom to ask, if anybody is known to lead.
+        leader: Option<ReplicaId>,
+    },
+    /// Its entry was overwritten by another leader's. This entry is surely not applied; another one with the same key
+    /// may be.
+    Superseded,
+}
+
+/// Who waits for an entry.
+#[derive(Debug)]
+struct Waiting {
+    /// The term in which it was proposed.
+    term: Term,
+    /// One for each command of its batch, in order.
+    ids: Vec<ProposalId>,
+}
+
+/// The proposals that wait for their entry to be applied.
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    waiting: BTreeMap<Index, Waiting>,
+}
+
+impl Proposals {
+    /// raft accepted a batch as the entry at `index` of `term`. Returns whoever waited there before: superseded.
+    pub fn accepted(&mut self, index: Index, term: Term, ids: Vec<ProposalId>) -> Vec<ProposalId> {
+        self.waiting.insert(index, Waiting { term, ids }).map(|old| old.ids).unwrap_or_default()
+    }
+
+    /// The entry at `index`, of `term`, was applied with these outcomes.
+    pub fn applied(&mut self, index: Index, term: Term, outcomes: Vec<Outcome>) -> Vec<(ProposalId, ProposalResult)> {
+        let Some(Waiting { term: proposed, ids }) = self.waiting.remove(&index) else { return Vec::new() };
+        if proposed != term {
+            return ids.into_iter().map(|id| (id, ProposalResult::Superseded)).collect();
+        }
+        assert_eq!(ids.len(), outcomes.len(), "entry {index} has other outcomes than the batch that was proposed");
+        ids.into_iter().zip(outcomes).map(|(id, outcome)| (id, ProposalResult::Applied(outcome))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        pool::{Effect, Version},
+        types::Millis,
+    };
+
+    fn outcome(index: u64) -> Outcome {
+        let result = Ok(Effect::PoolSet { version: Version(1) });
+        Outcome { index: Index(index), now: Millis(1), replayed: false, result }
+    }
+
+    #[test]
+    fn line_30_an_entry_of_another_term_supersedes() {
+        let mut proposals = Proposals::default();
+        proposals.accepted(Index(5), Term(2), vec![ProposalId(1)]);
+        proposals.accepted(Index(6), Term(2), vec![ProposalId(2)]);
+        let applied = proposals.applied(Index(5), Term(2), vec![outcome(5)]);
+        assert_eq!(applied, [(ProposalId(1), ProposalResult::Applied(outcome(5)))]);
+        assert_eq!(proposals.applied(Index(6), Term(3), vec![]), [(ProposalId(2), ProposalResult::Superseded)]);
+        assert_eq!(proposals.applied(Index(7), Term(3), vec![outcome(7)]), []);
+    }
+
+    #[test]
+    fn line_30_proposing_at_an_index_again_supersedes_who_waited_there() {
+        let mut proposals = Proposals::default();
+        assert_eq!(proposals.accepted(Index(5), Term(2), vec![ProposalId(1)]), []);
+        assert_eq!(proposals.accepted(Index(5), Term(4), vec![ProposalId(2)]), [ProposalId(1)]);
+    }
+}

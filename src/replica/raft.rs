@@ -1,0 +1,218 @@
+//! The one place that touches raft-rs's `RawNode` and `Ready`.
+//!
+//! Every call that may reset the election timeout goes through [`Raft::call`], which overrides it afterwards.
+
+use raft::{Config as RaftConfig, ProgressState, RawNode, Ready, StateRole, eraftpb::Message};
+
+use super::{BrokenInvariant, Config, Role, TransferRefused, election, log::Log, logger::logger};
+use crate::{
+    durable::{HardState, Identity, RecoveredLog},
+    types::{Index, ReplicaId, Term},
+};
+
+/// Most bytes of entries in one message.
+const MESSAGE_BYTES_MAX: u64 = 256 << 10;
+/// Most messages to a peer that are not acknowledged.
+const MESSAGES_INFLIGHT_MAX: usize = 64;
+/// Most bytes proposed and not committed.
+const UNCOMMITTED_BYTES_MAX: u64 = 16 << 20;
+/// Most bytes applied in one turn.
+const APPLY_BYTES_MAX: u64 = 4 << 20;
+/// A voter this many entries behind, or more, is not handed leadership.
+const TRANSFER_LAG_MAX: u64 = 512;
+
+/// raft-rs, with the election timeout overridden.
+pub(super) struct Raft {
+    node: RawNode<Log>,
+    me: ReplicaId,
+    election_seed: u64,
+    election_ticks: usize,
+}
+
+impl Raft {
+    /// Goes on from what the store held; `applied` is its snapshot's index.
+    pub fn new(config: &Config, identity: &Identity, recovered: &RecoveredLog) -> Result<Self, BrokenInvariant> {
+        let raft_config = RaftConfig {
+            id: identity.replica.0,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied: recovered.snapshot.meta.index.0,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: MESSAGES_INFLIGHT_MAX,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: APPLY_BYTES_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            ..RaftConfig::default()
+        };
+        let node = RawNode::new(&raft_config, Log::new(recovered), &logger(identity.replica))
+            .map_err(|error| BrokenInvariant { name: "durable", detail: format!("raft cannot start: {error}") })?;
+        let mut raft = Self {
+            node,
+            me: identity.replica,
+            election_seed: config.election_seed,
+            election_ticks: config.election_ticks,
+        };
+        raft.override_election_timeout();
+        Ok(raft)
+    }
+
+    /// Calls into raft-rs, then overrides the election timeout, whether it was reset or not.
+    fn call<T>(&mut self, with: impl FnOnce(&mut RawNode<Log>) -> T) -> T {
+        let result = with(&mut self.node);
+        self.override_election_timeout();
+        result
+    }
+
+    fn override_election_timeout(&mut self) {
+        let ticks = election::timeout_ticks(self.election_seed, self.me, self.term(), self.role(), self.election_ticks);
+        self.node.raft.set_randomized_election_timeout(ticks);
+    }
+
+    /// One tick. A sole voter with entries on their way to the disk waits: it would lead at once, and raft-rs panics at a
+    /// new leader whose log is not persisted (line 8).
+    pub fn tick(&mut self) {
+        let raft = &self.node.raft;
+        let sole_voter = raft.prs().is_singleton() && raft.state != StateRole::Leader;
+        if !(sole_voter && raft.raft_log.persisted < raft.raft_log.last_index()) {
+            self.call(|node| node.tick());
+        }
+    }
+
+    /// A peer's message, through the gate. An error is raft-rs's way to ignore one.
+    pub fn step(&mut self, message: Message) {
+        if let Err(error) = self.call(|node| node.step(message)) {
+            tracing::debug!(node = self.me.0, %error, "raft ignored a message");
+        }
+    }
+
+    /// Proposes an entry; its index, or `None` if raft dropped it. Only a leader may be asked to: raft-rs forwards a
+    /// follower's proposals, which would hide what became of them.
+    pub fn propose(&mut self, data: Vec<u8>) -> Option<Index> {
+        assert_eq!(self.role(), Role::Leader, "only a leader proposes");
+        self.call(|node| node.propose(Vec::new(), data)).ok()?;
+        Some(self.last())
+    }
+
+    /// Asks at which index reads may be served now.
+    pub fn read_index(&mut self, context: &[u8]) {
+        self.call(|node| node.read_index(context.to_vec()));
+    }
+
+    /// Starts to hand leadership over.
+    pub fn transfer(&mut self, to: ReplicaId) {
+        self.call(|node| node.transfer_leader(to.0));
+    }
+
+    /// What was sent to a peer was dropped.
+    pub fn report_unreachable(&mut self, peer: ReplicaId) {
+        self.call(|node| node.report_unreachable(peer.0));
+    }
+
+    /// What is to be done, if anything. To be followed by [`Raft::advance`] before any other call.
+    pub fn ready(&mut self) -> Option<Ready> {
+        self.node.has_ready().then(|| self.node.ready())
+    }
+
+    /// The Ready was taken: its entries are in the mirror.
+    pub fn advance(&mut self, ready: Ready) {
+        self.call(|node| node.advance_append_async(ready));
+    }
+
+    /// Everything up to this Ready's number is durable.
+    pub fn on_persisted(&mut self, number: u64) {
+        self.call(|node| node.on_persist_ready(number));
+    }
+
+    /// Entries up to here are applied.
+    pub fn on_applied(&mut self, index: Index) {
+        self.call(|node| node.advance_apply_to(index.0));
+    }
+
+    /// The mirror.
+    pub fn log(&self) -> &Log {
+        self.node.store()
+    }
+
+    /// The mirror, to append what a Ready brings.
+    pub fn log_mut(&mut self) -> &mut Log {
+        self.node.mut_store()
+    }
+
+    /// The part it plays.
+    pub fn role(&self) -> Role {
+        match self.node.raft.state {
+            StateRole::Follower => Role::Follower,
+            StateRole::PreCandidate => Role::PreCandidate,
+            StateRole::Candidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        }
+    }
+
+    /// Its term.
+    pub fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
+    /// Whom it takes for the leader.
+    pub fn leader(&self) -> Option<ReplicaId> {
+        Some(ReplicaId(self.node.raft.leader_id)).filter(|leader| leader.0 != 0)
+    }
+
+    /// What it promises.
+    pub fn hard_state(&self) -> HardState {
+        let raft = &self.node.raft;
+        HardState { term: Term(raft.term), vote: ReplicaId(raft.vote), commit: Index(raft.raft_log.committed) }
+    }
+
+    /// Known to be committed.
+    pub fn commit(&self) -> Index {
+        Index(self.node.raft.raft_log.committed)
+    }
+
+    /// The last entry, durable or not.
+    pub fn last(&self) -> Index {
+        Index(self.node.raft.raft_log.last_index())
+    }
+
+    /// Would a question for a read index be answered? A leader that has not committed in its term drops it (line 36).
+    pub fn can_read(&self) -> bool {
+        self.role() != Role::Leader || self.node.raft.commit_to_current_term()
+    }
+
+    /// Leadership is being handed over.
+    pub fn is_transferring(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
+    /// Is there room for another batch of this length? raft-rs admits one of any length when nothing is uncommitted.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.node.raft.uncommitted_size() + bytes <= UNCOMMITTED_BYTES_MAX as usize
+    }
+
+    /// On the leader: how far each voter's log is known to match.
+    pub fn matched(&self) -> Vec<(ReplicaId, Index)> {
+        if self.role() != Role::Leader {
+            return Vec::new();
+        }
+        let progress = self.node.raft.prs().iter();
+        let mut matched: Vec<_> = progress.map(|(id, peer)| (ReplicaId(*id), Index(peer.matched))).collect();
+        matched.sort_unstable();
+        matched
+    }
+
+    /// Could leadership be handed to this replica (line 54)?
+    pub fn check_transfer(&self, to: ReplicaId) -> Result<(), TransferRefused> {
+        let raft = &self.node.raft;
+        if self.role() != Role::Leader {
+            return Err(TransferRefused::NotLeader);
+        }
+        if self.is_transferring() {
+            return Err(TransferRefused::UnderWay);
+        }
+        let peer = raft.prs().get(to.0).filter(|_| to != self.me).ok_or(TransferRefused::NotVoter(to))?;
+        let lag = raft.raft_log.last_index().saturating_sub(peer.matched);
+        let keeps_up = peer.recent_active && peer.state == ProgressState::Replicate && lag < TRANSFER_LAG_MAX;
+        if keeps_up { Ok(()) } else { Err(TransferRefused::Behind(to)) }
+    }
+}

@@ -1,0 +1,325 @@
+//! The native client protocol, served: frames of [`crate::client`] on QUIC streams.
+//!
+//! A stream is read by one loop and written by another. The reader turns every call into a task of its own, so that a slow
+//! one holds up nobody; the writer puts all replies that are waiting into one frame, so that batches form by themselves
+//! under load and an answer waits for nothing when there is none.
+//!
+//! **Bounds.** [`STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from the moment
+//! it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control holds the client
+//! back. Time: what the call allows, at most 10 s.
+//!
+//! **Bad bytes** close the connection with [`CloseCode::Malformed`] and the reason: after them no frame boundary is known.
+//! Nothing of a malformed frame is executed; frames before it are. A reply that fits no frame is answered as a failure.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+
+use super::{
+    deadline,
+    drain::{self, Draining},
+    grpc::GRACE,
+};
+use crate::{
+    api::{Consistency, Failure, NotApplied, Request},
+    client::{
+        Call, ClientCall, ClientFrame, ClientReply, Reply, ServerFrame,
+        wire::{CloseCode, FrameError, FrameReader, encode_frame},
+    },
+    codec,
+    pool::{Actor, PoolId, Query, RequestKey},
+    runtime::NodeHandle,
+    transport::quic::ClientConnection,
+    types::Millis,
+};
+
+/// Streams served at once on a connection; more wait to be accepted.
+pub const STREAMS_MAX: usize = 16;
+/// Calls in flight on a connection.
+pub const CALLS_IN_FLIGHT_MAX: usize = 8_192;
+/// Replies put into one frame at most, and
+const REPLIES_PER_FRAME_MAX: usize = 1_024;
+/// how many bytes of them, one long reply aside.
+const FRAME_BYTES_AIM: usize = 256 << 10;
+/// Most bytes read from a stream at once.
+const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// A reply, and the place in flight that is free again once it is written.
+type Waiting = (ClientReply, OwnedSemaphorePermit);
+
+/// What all calls of a connection share.
+struct Session {
+    actor: Actor,
+    node: NodeHandle,
+    /// The newest cluster time that an answer held: failures have none of their own.
+    now: AtomicU64,
+    in_flight: Arc<Semaphore>,
+}
+
+/// Serves clients as they come in, until `shutdown` is over; then what they have in flight is answered, for [`GRACE`] at
+/// most, and their connections are closed with [`CloseCode::Draining`]. Stop the node only after that, or stop it first:
+/// then what is in flight is answered by its refusals.
+pub async fn serve(
+    mut clients: mpsc::Receiver<ClientConnection>,
+    node: NodeHandle,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let (drain, draining) = drain::channel();
+    let mut served = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_ended) = served.join_next() => {}
+            client = clients.recv() => match client {
+                Some(client) => drop(served.spawn(serve_client(client, node.clone(), draining.clone()))),
+                None => break,
+            },
+        }
+    }
+    drain.begin();
+    let all = async { while served.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        tracing::warn!("native clients still wait {} s after the stop: leaving them", GRACE.as_secs());
+    }
+}
+
+/// Serves one client until it leaves, breaks the protocol, or the server drains.
+async fn serve_client(client: ClientConnection, node: NodeHandle, mut draining: Draining) {
+    let connection = &client.connection;
+    let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
+    let session = Arc::new(Session { actor: client.actor.clone(), node, now: AtomicU64::new(0), in_flight });
+    let mut streams: JoinSet<Result<(), FrameError>> = JoinSet::new();
+    let code = loop {
+        tokio::select! {
+            biased;
+            () = draining.begun() => break CloseCode::Draining,
+            Some(ended) = streams.join_next() => if let Ok(Err(error)) = ended {
+                tracing::info!(actor = %client.actor, %error, "a client breaks the protocol");
+                return close(connection, CloseCode::Malformed, &error.to_string());
+            },
+            accepted = connection.accept_bi(), if streams.len() < STREAMS_MAX => match accepted {
+                Ok((send, receive)) => {
+                    streams.spawn(serve_stream(session.clone(), send, receive, draining.clone()));
+                }
+                Err(_closed) => break CloseCode::Done,
+            },
+        }
+    };
+    while streams.join_next().await.is_some() {}
+    close(connection, code, "");
+}
+
+fn close(connection: &Connection, code: CloseCode, reason: &str) {
+    connection.close(VarInt::from_u32(code.number()), reason.as_bytes());
+}
+
+/// Serves one stream; an error if the client broke the protocol.
+async fn serve_stream(
+    session: Arc<Session>,
+    send: SendStream,
+    receive: RecvStream,
+    draining: Draining,
+) -> Result<(), FrameError> {
+    // As long as the bound on calls in flight, so that a call never waits to hand in its reply.
+    let (replies, waiting) = mpsc::channel(CALLS_IN_FLIGHT_MAX);
+    let reading = read_calls(session, receive, replies, draining);
+    let (read, ()) = tokio::join!(reading, write_replies(send, waiting));
+    read
+}
+
+/// Reads calls and starts them, until the client has no more, nobody takes the replies, or the node drains.
+async fn read_calls(
+    session: Arc<Session>,
+    mut receive: RecvStream,
+    replies: mpsc::Sender<Waiting>,
+    mut draining: Draining,
+) -> Result<(), FrameError> {
+    let mut frames = FrameReader::<ClientFrame>::default();
+    loop {
+        let piece = tokio::select! {
+            biased;
+            () = replies.closed() => return Ok(()),
+            () = draining.begun() => return Ok(()),
+            piece = receive.read_chunk(PIECE_BYTES_MAX, true) => piece,
+        };
+        // A lost connection and a reset stream end it as its finish does: whoever cared is gone.
+        let Ok(Some(piece)) = piece else { return Ok(()) };
+        frames.push(&piece.bytes);
+        while let Some(frame) = frames.next_frame()? {
+            for call in frame.calls {
+                let Ok(place) = session.in_flight.clone().acquire_owned().await else { return Ok(()) };
+                tokio::spawn(answer(session.clone(), call, place, replies.clone()));
+            }
+        }
+    }
+}
+
+/// Makes one call and hands in its reply.
+async fn answer(session: Arc<Session>, call: ClientCall, place: OwnedSemaphorePermit, replies: mpsc::Sender<Waiting>) {
+    let ClientCall { id, timeout_ms, call } = call;
+    let reply = session.make(call, timeout_ms).await;
+    if session.now().0 == 0 {
+        session.look(deadline::of_call(timeout_ms)).await;
+    }
+    let now = session.now();
+    // If nobody takes replies any more, the client is gone.
+    let _ = replies.send((ClientReply { id, now, reply }, place)).await;
+}
+
+impl Session {
+    async fn make(&self, call: Call, timeout_ms: u32) -> Result<Reply, Failure> {
+        let timeout = deadline::of_call(timeout_ms);
+        match call {
+            Call::Submit { pool, key, action } => {
+                let request = Request { pool, key, actor: self.actor.clone(), action };
+                let answered = self.node.submit(request, timeout).await?;
+                self.saw(answered.outcome.now);
+                Ok(Reply::Submitted(answered))
+            }
+            Call::Read { query, consistency } => {
+                let read = self.node.read(query, consistency, timeout).await?;
+                self.saw(read.now);
+                Ok(Reply::Read(read))
+            }
+            Call::Status => {
+                // Clients ask for the status to learn the time.
+                self.look(timeout).await;
+                Ok(Reply::Status(self.node.status().await?))
+            }
+            Call::HistoryAt(index) => Ok(Reply::HistoryAt(self.node.history_at(index).await?)),
+            Call::Transfer(to) => self.node.transfer(to, timeout).await.map(|()| Reply::Transferred),
+        }
+    }
+
+    /// The newest cluster time that was seen; 0 before the first.
+    fn now(&self) -> Millis {
+        Millis(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Looks what time this node has, if it answers.
+    async fn look(&self, timeout: Duration) {
+        let any = Query::Outcome(PoolId::default_pool(), RequestKey::new(Millis(0), [0; 10]));
+        if let Ok(read) = self.node.read(any, Consistency::Stale, timeout).await {
+            self.saw(read.now);
+        }
+    }
+
+    /// Cluster time stood here. A replay tells an older one.
+    fn saw(&self, now: Millis) {
+        self.now.fetch_max(now.0, Ordering::Relaxed);
+    }
+}
+
+/// Writes replies as they come, all that wait in one frame, until no call is left that could give one.
+async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, REPLIES_PER_FRAME_MAX).await > 0 {
+        let (replies, places): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        for frame in frames(replies) {
+            if send.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+        drop(places);
+    }
+    // Closing the connection drops what is under way, so wait until it has arrived. Both fail only if nobody cares.
+    let _ = send.finish();
+    let _ = send.stopped().await;
+}
+
+/// The replies in as few frames as is reasonable, encoded.
+fn frames(replies: Vec<ClientReply>) -> Vec<Vec<u8>> {
+    let (mut frames, mut gathered, mut bytes) = (vec![], vec![], 0);
+    for reply in replies {
+        let more = codec::encoded_len(&reply);
+        if bytes + more > FRAME_BYTES_AIM && !gathered.is_empty() {
+            frames.push(frame(std::mem::take(&mut gathered)));
+            bytes = 0;
+        }
+        bytes += more;
+        gathered.push(reply);
+    }
+    if !gathered.is_empty() {
+        frames.push(frame(gathered));
+    }
+    frames
+}
+
+/// One frame. What fits none is the one reply of a read, of more items than a legal pool has: outcomes are short.
+fn frame(replies: Vec<ClientReply>) -> Vec<u8> {
+    let frame = ServerFrame { replies };
+    encode_frame(&frame).unwrap_or_else(|error| {
+        let failure = |reply: ClientReply| {
+            let failure = Failure::NotApplied(NotApplied::Malformed(format!("the answer cannot be sent: {error}")));
+            ClientReply { reply: Err(failure), ..reply }
+        };
+        let replies = frame.replies.into_iter().map(failure).collect();
+        encode_frame(&ServerFrame { replies }).expect("failures are short, and there are few of them")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Read,
+        pool::{Answer, Verification},
+        types::Index,
+    };
+
+    /// A reply of about so many bytes.
+    fn reply(id: u64, bytes: usize) -> ClientReply {
+        let violations = vec!["x".repeat(bytes)];
+        let answer = Answer::Verified(Verification { pools: 0, items: 0, keys: 0, violations });
+        ClientReply { id, now: Millis(1), reply: Ok(Reply::Read(Read { index: Index(1), now: Millis(1), answer })) }
+    }
+
+    fn decode(bytes: &[u8]) -> Vec<ClientReply> {
+        let mut reader = FrameReader::<ServerFrame>::default();
+        reader.push(bytes);
+        let frame = reader.next_frame().unwrap().expect("a whole frame");
+        assert!(!reader.is_mid_frame());
+        frame.replies
+    }
+
+    #[test]
+    fn what_waits_goes_together_in_frames_of_reasonable_length() {
+        let replies: Vec<_> = (0..100).map(|id| reply(id, 10_000)).collect();
+        let frames = frames(replies.clone());
+        assert_eq!(frames.len(), 4, "a megabyte in quarters");
+        assert!(frames.iter().all(|frame| frame.len() < FRAME_BYTES_AIM + 100));
+        let decoded: Vec<_> = frames.iter().flat_map(|frame| decode(frame)).collect();
+        assert_eq!(decoded, replies);
+        assert!(super::frames(vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_long_reply_has_a_frame_of_its_own() {
+        let replies = vec![reply(1, 10), reply(2, 1 << 20), reply(3, 10)];
+        let ids: Vec<Vec<_>> =
+            frames(replies).iter().map(|frame| decode(frame).iter().map(|reply| reply.id).collect()).collect();
+        assert_eq!(ids, [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn a_reply_that_fits_no_frame_is_told_as_a_failure() {
+        let told: Vec<_> =
+            frames(vec![reply(1, 10), reply(2, 17 << 20)]).iter().flat_map(|frame| decode(frame)).collect();
+        assert!(told[0].reply.is_ok());
+        let Err(failure) = &told[1].reply else { panic!("it does not fit") };
+        assert_eq!((told[1].id, failure.code()), (2, "MALFORMED"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Golden bytes of everything that is kept. A change here is a change of [`FORMAT`].
+
+use super::*;
+use crate::codec;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn identity_bytes() {
+    assert_eq!(
+        hex(&codec::encode(&identity())),
+        "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1000000000100000000000000d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1"
+    );
+}
+
+#[test]
+fn hard_state_bytes() {
+    assert_eq!(hex(&codec::encode(&hard_state(3, 2, 7))), "030000000000000002000000000000000700000000000000");
+}
+
+#[test]
+fn founders_bytes() {
+    let founders = Founders {
+        cluster: ClusterId([1; 16]),
+        limits: Limits::default(),
+        disks: [(ReplicaId(2), DiskId([3; 16]))].into(),
+    };
+    assert_eq!(
+        hex(&codec::encode(&founders)),
+        "010101010101010101010101010101010000001000000000005c2605000000000100000000000000020000000000000003030303030303030303030303030303"
+    );
+}
+
+#[test]
+fn snapshot_meta_bytes() {
+    let founders = Founders { cluster: ClusterId([1; 16]), limits: Limits::default(), disks: BTreeMap::new() };
+    let meta = SnapshotMeta { founders, voters: vec![ReplicaId(5)], ..founding(0).meta };
+    assert_eq!(
+        hex(&codec::encode(&meta)),
+        "0100000000000000010000000000000001000000000000000500000000000000010101010101010101010101010101010000001000000000005c26050000000000000000000000000000000000000000e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    );
+}
+
+#[test]
+fn entry_bytes() {
+    let entry = Entry { index: Index(9), term: Term(4), kind: EntryKind::Normal, data: Bytes::from_static(b"ab") };
+    assert_eq!(hex(&codec::encode(&entry)), "090000000000000004000000000000000000000002000000000000006162");
+    assert_eq!(
+        hex(&codec::encode(&Entry { kind: EntryKind::Membership, ..entry })),
+        "090000000000000004000000000000000100000002000000000000006162"
+    );
+}
+
+#[test]
+fn genesis_of_a_founding() {
+    assert_eq!(
+        founding(10).meta.genesis().to_string(),
+        "7aa9b8eab0139e3ff2c825887e8207e46a56745369050050fc720167a2193a8b"
+    );
+}
+
+#[test]
+fn slots_and_tables_keep_their_places() {
+    let slots = [Slot::Identity, Slot::Prepared, Slot::Genesis, Slot::HardState, Slot::Snapshot];
+    assert_eq!(slots.map(|slot| slot.key(ShardId(7))), [(7, 0), (7, 1), (7, 2), (7, 3), (7, 4)]);
+    assert_eq!(schema::log_key(ShardId(7), Index(9)), (7, 9));
+    use redb::TableHandle;
+    let names = [ABOUT.name(), schema::STATE.name(), schema::LOG.name(), CHUNKS.name()];
+    assert_eq!(names, ["about", "state", "log", "chunks"]);
+}

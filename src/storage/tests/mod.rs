@@ -1,0 +1,144 @@
+//! The store on a disk in memory, whose power can be cut. What needs real files is in `directory`.
+
+mod commit;
+mod crash;
+mod damage;
+mod directory;
+mod disk;
+mod formats;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sha2::Digest;
+
+use self::disk::Disk;
+use super::*;
+use crate::{
+    durable::{
+        Entry, EntryKind, Founders, FoundingWrite, HardState, RecoveredLog, RecoveredState, Snapshot, SnapshotMeta,
+    },
+    pool::Limits,
+    types::{DiskId, Index, Term},
+};
+
+fn identity() -> Identity {
+    Identity { cluster: ClusterId([0xc1; 16]), shard: ShardId::FIRST, replica: ReplicaId(1), disk: DiskId([0xd1; 16]) }
+}
+
+fn wanted() -> Wanted {
+    let Identity { cluster, shard, replica, .. } = identity();
+    Wanted { cluster, shard, replica }
+}
+
+fn founders() -> Founders {
+    let disks = [(1, 0xd1), (2, 0xd2), (3, 0xd3)];
+    let disks = disks.map(|(replica, disk)| (ReplicaId(replica), DiskId([disk; 16])));
+    Founders { cluster: identity().cluster, limits: Limits::default(), disks: BTreeMap::from(disks) }
+}
+
+/// A founding snapshot whose body has `bytes` bytes.
+fn founding(bytes: usize) -> Snapshot {
+    let body: Bytes = (0..bytes).map(|at| (at / 7) as u8 ^ 0x5a).collect();
+    let meta = SnapshotMeta {
+        index: Index::FOUNDING,
+        term: Term(1),
+        voters: founders().disks.into_keys().collect(),
+        founders: founders(),
+        body_bytes: bytes as u64,
+        body_sha256: sha2::Sha256::digest(&body).into(),
+    };
+    Snapshot { meta, body }
+}
+
+fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
+    HardState { term: Term(term), vote: ReplicaId(vote), commit: Index(commit) }
+}
+
+/// Entries of `term` at these indexes, each with `bytes` bytes of its own.
+fn entries(indexes: std::ops::RangeInclusive<u64>, term: u64, bytes: usize) -> Vec<Entry> {
+    let entry = |index: u64| {
+        let data = (0..bytes).map(|at| (at as u64 ^ index ^ term << 5) as u8).collect();
+        Entry { index: Index(index), term: Term(term), kind: EntryKind::Normal, data }
+    };
+    indexes.map(entry).collect()
+}
+
+fn prepare() -> WriteSet {
+    WriteSet { founding: Some(FoundingWrite::Prepare(founders())), ..WriteSet::default() }
+}
+
+fn found(body_bytes: usize) -> WriteSet {
+    WriteSet {
+        founding: Some(FoundingWrite::Found(founding(body_bytes))),
+        hard_state: Some(hard_state(1, 0, 1)),
+        promise: true,
+        ..WriteSet::default()
+    }
+}
+
+fn append(number: u64, entries: Vec<Entry>) -> WriteSet {
+    WriteSet { number, entries, ..WriteSet::default() }
+}
+
+fn promise(number: u64, hard_state: HardState) -> WriteSet {
+    WriteSet { number, hard_state: Some(hard_state), promise: true, ..WriteSet::default() }
+}
+
+fn commit_to(number: u64, hard_state: HardState) -> WriteSet {
+    WriteSet { number, hard_state: Some(hard_state), ..WriteSet::default() }
+}
+
+/// A store that was created on `disk`, and nothing more.
+fn created(disk: &Disk) -> Store {
+    create(disk.clone(), identity()).unwrap();
+    opened(disk).0
+}
+
+fn opened(disk: &Disk) -> (Store, Recovered) {
+    Store::open(disk.clone(), wanted()).unwrap()
+}
+
+/// A store in term 2 with entries 2 to 6, the last two of them not committed.
+fn with_log(disk: &Disk) -> Store {
+    let mut store = created(disk);
+    store.commit(&[prepare(), found(100), promise(1, hard_state(2, 1, 1))]).unwrap();
+    store.commit(&[append(2, entries(2..=6, 2, 64)), commit_to(3, hard_state(2, 1, 4))]).unwrap();
+    store
+}
+
+fn log_of(recovered: &Recovered) -> &RecoveredLog {
+    match &recovered.state {
+        RecoveredState::Founded(log) => log,
+        RecoveredState::Unfounded { .. } => panic!("not founded"),
+    }
+}
+
+/// What a store must hold after these WriteSets: the naive way.
+fn model<'a>(sets: impl IntoIterator<Item = &'a WriteSet>) -> Recovered {
+    let mut state = RecoveredState::Unfounded { prepared: None };
+    for set in sets {
+        match &set.founding {
+            Some(FoundingWrite::Prepare(founders)) => {
+                state = RecoveredState::Unfounded { prepared: Some(founders.clone()) };
+            }
+            Some(FoundingWrite::Found(snapshot)) => {
+                state = RecoveredState::Founded(RecoveredLog {
+                    genesis: snapshot.meta.genesis(),
+                    hard_state: HardState::default(),
+                    snapshot: snapshot.clone(),
+                    entries: Vec::new(),
+                });
+            }
+            None => {}
+        }
+        if let RecoveredState::Founded(log) = &mut state {
+            if let Some(first) = set.entries.first() {
+                log.entries.retain(|entry| entry.index < first.index);
+            }
+            log.entries.extend(set.entries.iter().cloned());
+            log.hard_state = set.hard_state.unwrap_or(log.hard_state);
+        }
+    }
+    Recovered { identity: identity(), state }
+}

@@ -1,0 +1,148 @@
+//! After the gate, no peer message makes a replica panic (raft-rs.md, section 9).
+
+use bytes::Bytes;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tombola::{
+    durable::{Entry, EntryKind},
+    replica::{Input, RaftBody, RaftMessage, Replica},
+    types::{Index, ReplicaId, Term},
+};
+
+use crate::cluster::Cluster;
+
+fn message(body: RaftBody) -> RaftMessage {
+    RaftMessage { to: ReplicaId(1), from: ReplicaId(2), term: Term(1), body }
+}
+
+/// Hands replica 1 of three a message as if from replica 2; says whether anything came of it.
+fn heard(cluster: &mut Cluster, message: RaftMessage) -> bool {
+    let replica: &mut Replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
+    let before = replica.status();
+    replica.handle(Input::Message { from: ReplicaId(2), message }).unwrap();
+    let mut said = false;
+    while replica.poll_output().is_some() {
+        said = true;
+    }
+    said || replica.status() != before
+}
+
+#[test]
+fn line_57_another_sender_or_receiver_is_dropped() {
+    let mut cluster = Cluster::new(3, 1);
+    let good = message(RaftBody::Heartbeat { commit: Index(1), context: Bytes::new() });
+    assert!(!heard(&mut cluster, RaftMessage { from: ReplicaId(3), ..good.clone() }));
+    assert!(!heard(&mut cluster, RaftMessage { to: ReplicaId(3), ..good.clone() }));
+    assert!(heard(&mut cluster, good));
+}
+
+#[test]
+fn lines_58_to_60_what_is_malformed_is_dropped() {
+    let mut cluster = Cluster::new(3, 1);
+    let entry = |index, term| Entry {
+        index: Index(index),
+        term: Term(term),
+        kind: EntryKind::Normal,
+        data: Bytes::from_static(b"x"),
+    };
+    let append = |index, entries| {
+        let (index, log_term, commit) = (Index(index), Term(1), Index(1));
+        message(RaftBody::Append { index, log_term, commit, entries })
+    };
+    let membership = Entry { kind: EntryKind::Membership, ..entry(2, 1) };
+    let bad = [
+        append(1, vec![entry(3, 1)]),
+        append(1, vec![entry(2, 1), entry(4, 1)]),
+        append(1, vec![entry(2, 2)]),
+        append(1, vec![membership]),
+        append(u64::MAX, vec![entry(2, 1)]),
+        append(1, vec![Entry { data: vec![0; 3 << 20].into(), ..entry(2, 1) }]),
+        message(RaftBody::ReadIndex { context: vec![0; 24].into() }),
+        RaftMessage { term: Term(0), ..message(RaftBody::ReadIndex { context: vec![0; 24].into() }) },
+        message(RaftBody::ReadIndexResponse { index: Index(1), context: vec![0; 23].into() }),
+        message(RaftBody::Heartbeat { commit: Index(1), context: vec![1].into() }),
+        message(RaftBody::TimeoutNow),
+        RaftMessage { term: Term(1 << 60), ..append(1, vec![]) },
+        RaftMessage { term: Term(0), ..append(1, vec![]) },
+    ];
+    for message in bad {
+        assert!(!heard(&mut cluster, message.clone()), "{message:?}");
+    }
+    assert!(heard(&mut cluster, append(1, vec![entry(2, 1)])));
+}
+
+#[test]
+fn line_62_a_leader_that_knows_more_of_our_disk_than_we_do_stops_us() {
+    let mut cluster = Cluster::new(3, 1);
+    let replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
+    let message = message(RaftBody::Heartbeat { commit: Index(5), context: Bytes::new() });
+    let broken = replica.handle(Input::Message { from: ReplicaId(2), message }).unwrap_err();
+    assert_eq!(broken.name, "durable");
+}
+
+#[test]
+fn line_62_an_append_that_contradicts_what_is_committed_stops_us() {
+    let mut cluster = Cluster::new(3, 1);
+    let replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
+    let body = RaftBody::Append { index: Index(1), log_term: Term(2), commit: Index(1), entries: vec![] };
+    let message = RaftMessage { term: Term(2), ..message(body) };
+    let broken = replica.handle(Input::Message { from: ReplicaId(2), message }).unwrap_err();
+    assert_eq!(broken.name, "durable");
+}
+
+/// Random messages, small numbers so that they often hit, to a replica in every role.
+#[test]
+fn line_60_after_the_gate_raft_never_panics() {
+    for seed in 0..300 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let mut cluster = Cluster::new(3, seed);
+        if seed % 3 != 0 {
+            let leader = cluster.elect();
+            if seed % 3 == 1 && leader != ReplicaId(1) {
+                cluster.input(leader, Input::Transfer { to: ReplicaId(1) });
+                cluster.run(5);
+            }
+        }
+        let replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
+        for _ in 0..200 {
+            let from = ReplicaId(rng.random_range(1..=4));
+            let message = random_message(rng, from, replica.term());
+            let tick = rng.random_bool(0.2);
+            let input = if tick { Input::Tick } else { Input::Message { from, message } };
+            if replica.handle(input).is_err() {
+                break;
+            }
+            while replica.poll_output().is_some() {}
+        }
+    }
+}
+
+fn random_message(rng: &mut StdRng, from: ReplicaId, term: Term) -> RaftMessage {
+    let mut number = || rng.random_range(0..6);
+    let (index, log_term, commit, commit_term) = (Index(number()), Term(number()), Index(number()), Term(number()));
+    let term = Term((term.0 + number()).saturating_sub(2));
+    let (count, kind) = (number(), number() + number());
+    let (flag, pre, transfer) = (number() < 3, number() < 3, number() < 2);
+    let context = Bytes::from(vec![number() as u8; if number() == 0 { 7 } else { 24 }]);
+    let contiguous = number() > 0;
+    let entries = (1..=count)
+        .map(|offset| Entry {
+            index: Index(if contiguous { index.0 + offset } else { number() }),
+            term: if number() > 0 { log_term.max(Term(1)) } else { Term(number()) },
+            kind: if number() > 0 { EntryKind::Normal } else { EntryKind::Membership },
+            data: Bytes::from(vec![number() as u8; number() as usize]),
+        })
+        .collect();
+    let body = match kind {
+        0 | 1 => RaftBody::Append { index, log_term, commit, entries },
+        2 | 3 => RaftBody::AppendResponse { index, log_term, commit, reject: flag, reject_hint: Index(number()) },
+        4 => RaftBody::RequestVote { pre, index, log_term, commit, commit_term, transfer },
+        5 => RaftBody::RequestVoteResponse { pre, reject: flag, commit, commit_term },
+        6 => RaftBody::Heartbeat { commit, context: if flag { Bytes::new() } else { context } },
+        7 => RaftBody::HeartbeatResponse { commit, context: if flag { Bytes::new() } else { context } },
+        8 => RaftBody::ReadIndex { context },
+        9 => RaftBody::ReadIndexResponse { index, context },
+        _ => RaftBody::TimeoutNow,
+    };
+    let term = if matches!(body, RaftBody::ReadIndex { .. }) && flag { Term(0) } else { term };
+    RaftMessage { to: ReplicaId(1), from, term, body }
+}
