@@ -120,7 +120,7 @@ impl Script {
     /// The state out of its own snapshot, which must be the same state.
     fn restart(&mut self) -> String {
         let body = self.machine.snapshot().encode();
-        let restored = StateMachine::restore(self.limits, &body).expect("a snapshot can be restored");
+        let restored = StateMachine::restore(&body).expect("a snapshot can be restored");
         assert_eq!(restored.digests(), self.machine.digests());
         assert_eq!(restored.snapshot().encode(), body);
         self.machine = restored;

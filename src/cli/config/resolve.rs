@@ -46,7 +46,10 @@ pub(super) fn resolve(source: &Source, file: File, overrides: &Overrides) -> Res
     let Resolver { rows, wrong, .. } = resolver;
     match settings {
         Some(settings) => Rejected::unless_any(wrong, Settings { rows, ..settings }),
-        None => Rejected::unless_any(wrong, ()).and_then(|()| unreachable!("no settings, and nothing wrong")),
+        None => {
+            assert!(!wrong.is_empty(), "no settings, and nothing wrong");
+            Err(Rejected(wrong))
+        }
     }
 }
 

@@ -195,7 +195,7 @@ fn a_snapshot() {
     let bench = bench_with_everything();
     let Digests { index, history, state } = bench.machine.digests();
     let body = bench.machine.snapshot().encode();
-    let restored = StateMachine::restore(Limits::default(), &body).unwrap();
+    let restored = StateMachine::restore(&body).unwrap();
     assert_eq!(restored.digests(), bench.machine.digests());
     insta::assert_snapshot!(format!("index {index}\nhistory {history}\nstate {state}\n{}", hex(&body)));
 }

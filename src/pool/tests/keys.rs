@@ -162,7 +162,7 @@ fn every_kind_of_outcome_is_told_again_as_it_was() {
     let commands: Vec<_> = actions.into_iter().map(|action| bench.command(action)).collect();
     let first: Vec<Outcome> = commands.iter().map(|command| bench.send(command.clone())).collect();
     let body = bench.machine.snapshot().encode();
-    bench.machine = StateMachine::restore(Limits::default(), &body).unwrap();
+    bench.machine = StateMachine::restore(&body).unwrap();
     for (command, first) in commands.into_iter().zip(first) {
         let asked = bench.machine.query(&Query::Outcome(command.pool.clone(), command.key));
         let expected = Outcome { replayed: true, ..first };
