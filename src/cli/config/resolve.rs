@@ -44,10 +44,8 @@ pub(super) fn resolve(source: &Source, file: File, overrides: &Overrides) -> Res
         _ => resolver.ours(file),
     };
     let Resolver { rows, wrong, .. } = resolver;
-    match settings {
-        Some(settings) => Rejected::unless_any(wrong, Settings { rows, ..settings }),
-        None => Rejected::unless_any(wrong, ()).and_then(|()| unreachable!("no settings, and nothing wrong")),
-    }
+    // Without settings something is wrong: whatever gives none has said why.
+    settings.filter(|_| wrong.is_empty()).map(|settings| Settings { rows, ..settings }).ok_or(Rejected(wrong))
 }
 
 /// The settling of one file: values that are settled, and what was found wrong so far.
