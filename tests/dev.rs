@@ -1,7 +1,7 @@
 //! `dev`, `serve` and `certs` as real processes: what they print, what they leave, what becomes of them.
 
-#[path = "dev/support.rs"]
-mod support;
+#[path = "support/user.rs"]
+mod user;
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tombola::cli::ports;
 
-use support::{Running, User, dev_json, eventually, exists, free_base, pids};
+use user::{Running, User, dev_json, eventually, exists, free_base, pids};
 
 #[test]
 fn one_node_is_ready_found_drawn_from_and_leaves_nothing() {

@@ -1,4 +1,5 @@
-//! A user with a home of their own, and processes that do not outlive the test.
+//! A user of the binary: a home of their own, processes that do not outlive the test, ports that are free.
+#![allow(dead_code, reason = "each test binary that includes this uses a part of it")]
 
 use std::{
     ffi::OsStr,
@@ -24,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A user of their own: a home, a place for temporary files, and processes that do not outlive the test.
 pub struct User {
-    home: TempDir,
+    pub home: TempDir,
 }
 
 impl User {
@@ -85,8 +86,8 @@ impl User {
 /// A process that runs. Killed when dropped, so that a failing test leaves nothing.
 pub struct Running {
     pub child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
+    pub stdout: Receiver<String>,
+    pub stderr: Receiver<String>,
 }
 
 impl Running {
@@ -95,6 +96,12 @@ impl Running {
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
+    }
+
+    /// A process whose output nobody reads here: its stderr is as the command has it.
+    pub fn quiet(mut command: Command) -> Self {
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        Self { child, stdout: mpsc::channel().1, stderr: mpsc::channel().1 }
     }
 
     /// Lines of stdout up to and including the one that begins with `start`.
