@@ -47,7 +47,7 @@ pub enum Verb {
         /// Where.
         #[command(flatten)]
         at: At,
-        /// Under which names.
+        /// On which machine.
         #[command(flatten)]
         hosts: Hosts,
     },
