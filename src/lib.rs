@@ -11,7 +11,10 @@
 //! ```
 //!
 //! **Purity.** [`pool`] and [`replica`] have no clock, no I/O, no thread, no async and no randomness of the operating
-//! system: time and entropy arrive in their input. `clippy.toml` and `tests/tidy.rs` hold them to it.
+//! system: time and entropy arrive in their input. `clippy.toml` and `tests/tidy` hold them to it.
+
+// The bans of clippy.toml: clocks, threads, entropy and hash order of our own. Tests may use what the product must not.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type))]
 
 pub mod api;
 pub mod client;
@@ -25,8 +28,10 @@ pub mod transport;
 pub mod types;
 
 #[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
 pub mod cli;
 #[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
 pub mod server;
 #[cfg(not(madsim))]
 pub mod system;

@@ -30,13 +30,17 @@ const NOW: Millis = Millis(1_000_000_000_000);
 
 /// What a node does with a call.
 enum Play {
-    Reply(Result<Reply, Failure>),
+    Reply(Box<Result<Reply, Failure>>),
     /// Nothing, ever.
     Silence,
     /// Drops the connection.
     HangUp,
     /// Sends bytes that are no frame.
     Garbage,
+}
+
+fn says(reply: Result<Reply, Failure>) -> Play {
+    Play::Reply(Box::new(reply))
 }
 
 type Script = dyn Fn(&Call) -> Play + Send + Sync;
@@ -90,7 +94,7 @@ async fn serve(
             for ClientCall { id, call, .. } in frame.calls {
                 heard.lock().unwrap().push(call.clone());
                 match script(&call) {
-                    Play::Reply(reply) => replies.push(ClientReply { id, now: NOW, reply }),
+                    Play::Reply(reply) => replies.push(ClientReply { id, now: NOW, reply: *reply }),
                     Play::Silence => {}
                     Play::HangUp => return client.connection.close(0u32.into(), b""),
                     Play::Garbage => drop(send.write_all(&[0xff; 64]).await),
@@ -136,13 +140,13 @@ fn status(id: u64, term: u64, leader: u64) -> Play {
         transferring: false,
     };
     let voters = (1..=3).map(ReplicaId).collect();
-    Play::Reply(Ok(Reply::Status(NodeStatus { cluster: CLUSTER, replica, voters, version: "0".to_owned() })))
+    says(Ok(Reply::Status(NodeStatus { cluster: CLUSTER, replica, voters, version: "0".to_owned() })))
 }
 
 fn decided(call: &Call, result: Result<Effect, Refusal>) -> Play {
     let Call::Submit { key: Some(key), .. } = call else { panic!("{call:?} is no mutation") };
     let outcome = Outcome { index: Index(9), now: NOW, replayed: false, result };
-    Play::Reply(Ok(Reply::Submitted(Answered { key: *key, outcome })))
+    says(Ok(Reply::Submitted(Answered { key: *key, outcome })))
 }
 
 /// As many steps as were asked for.
@@ -281,7 +285,7 @@ async fn a_call_that_waits_for_a_connection_never_left() {
 #[tokio::test]
 async fn a_node_without_a_leader_sends_the_client_on_and_its_word_is_passed_on_if_nobody_knows_better() {
     let certs = certs();
-    let leaderless = || follower(|_| Play::Reply(Err(Failure::NotApplied(NotApplied::NoLeader))));
+    let leaderless = || follower(|_| says(Err(Failure::NotApplied(NotApplied::NoLeader))));
     let one = Node::start(&certs, 1, leaderless());
     let two = Node::start(&certs, 2, healthy(2));
     let both = client(&certs, &[&one.address, &two.address], Duration::from_secs(5));
@@ -310,7 +314,7 @@ async fn a_refusal_is_an_answer_and_teaches_the_time() {
 #[tokio::test]
 async fn an_answer_to_another_question_is_none() {
     let certs = certs();
-    let confused = Node::start(&certs, 1, follower(|_| Play::Reply(Ok(Reply::Transferred))));
+    let confused = Node::start(&certs, 1, follower(|_| says(Ok(Reply::Transferred))));
     let healthy = Node::start(&certs, 2, healthy(2));
     let client = client(&certs, &[&confused.address, &healthy.address], Duration::from_secs(5));
     let (key, called) = draw(&client, 2).await.unwrap();
@@ -320,10 +324,10 @@ async fn an_answer_to_another_question_is_none() {
 #[tokio::test]
 async fn reads_go_on_to_a_node_that_can_serve_them() {
     let certs = certs();
-    let cut_off = Node::start(&certs, 1, follower(|_| Play::Reply(Err(Failure::NotApplied(NotApplied::NoQuorum)))));
+    let cut_off = Node::start(&certs, 1, follower(|_| says(Err(Failure::NotApplied(NotApplied::NoQuorum)))));
     let answer = Read { index: Index(9), now: NOW, answer: Answer::Pools(Vec::new()) };
     let expected = answer.clone();
-    let healthy = Node::start(&certs, 2, move |_| Play::Reply(Ok(Reply::Read(answer.clone()))));
+    let healthy = Node::start(&certs, 2, move |_| says(Ok(Reply::Read(answer.clone()))));
     let both = client(&certs, &[&cut_off.address, &healthy.address], Duration::from_secs(5));
     let called = both.read(Query::Pools, Consistency::Linearizable).await.unwrap();
     assert_eq!((called.value, called.retries), (expected, 1));
@@ -341,7 +345,7 @@ async fn a_node_is_asked_by_itself_and_the_leader_is_found() {
             Node::start(&certs, id, move |call| match call {
                 Call::Status => status(id, 4, 3),
                 Call::HistoryAt(index) => {
-                    Play::Reply(Ok(Reply::HistoryAt((index.0 < 10).then_some(HistoryDigest([id as u8; 32])))))
+                    says(Ok(Reply::HistoryAt((index.0 < 10).then_some(HistoryDigest([id as u8; 32])))))
                 }
                 _ => drawn(call),
             })

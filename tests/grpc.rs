@@ -1,5 +1,5 @@
-//! The gRPC server over a real socket on a real node: the predecessor's clients, our own, health, reflection, bounds, TLS
-//! and the stop. The old client is generated from a proto of its own (`tests/upstream.proto`).
+//! The gRPC server over a real socket on a real node: the predecessor's clients, our own, health, reflection, bounds,
+//! TLS and the stop. The old client is generated from a proto of its own (`tests/upstream.proto`).
 
 mod support;
 
@@ -50,7 +50,7 @@ impl Server {
     /// A server of one node that is a whole cluster.
     async fn with_catalog(catalog: &[(&str, Stock, u32)]) -> Self {
         let config = GrpcConfig { reflection: true, ..GrpcConfig::default() };
-        Self::start(support::alone(catalog), config).await
+        Self::start(support::alone(catalog).await, config).await
     }
 
     async fn start(node: Node, config: GrpcConfig) -> Self {

@@ -56,7 +56,7 @@ impl Server {
 
     async fn connect(&self) -> Client {
         let file = |name: &str| self.certs.path().join(name);
-        let config = ClientTls::load(&file("node-ca.pem"), &file("client-shop.pem"), &file("client-shop.key")).unwrap();
+        let config = ClientTls::load(&file("node-ca.pem"), &file("shop.pem"), &file("shop.key")).unwrap();
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
         let connection = soon(endpoint.connect_with(config, self.address, NODE_NAME).unwrap()).await.unwrap();
         let (send, receive) = soon(connection.open_bi()).await.unwrap();
@@ -128,7 +128,7 @@ fn calls(ids: impl Iterator<Item = u64>, call: &Call) -> Vec<ClientCall> {
 
 #[tokio::test]
 async fn every_kind_of_call_has_its_kind_of_reply() {
-    let server = Server::start(support::alone(&[MUD]));
+    let server = Server::start(support::alone(&[MUD]).await);
     let mut client = server.connect().await;
     let reply = client.ask(draw(None)).await;
     let Ok(Reply::Submitted(answered)) = reply.reply else { panic!("a draw was asked for: {reply:?}") };
@@ -150,7 +150,7 @@ async fn every_kind_of_call_has_its_kind_of_reply() {
 
 #[tokio::test]
 async fn the_first_reply_tells_the_time_whatever_was_asked() {
-    let server = Server::start(support::alone(&[MUD]));
+    let server = Server::start(support::alone(&[MUD]).await);
     let mut first = server.connect().await;
     first.ask(draw(None)).await;
     for call in [Call::Status, Call::HistoryAt(Index(1)), Call::Transfer(ReplicaId(9))] {
@@ -162,7 +162,7 @@ async fn the_first_reply_tells_the_time_whatever_was_asked() {
 #[tokio::test]
 async fn many_calls_are_answered_once_each_in_few_frames() {
     const CALLS: u64 = 20_000;
-    let server = Server::start(support::alone(&[MUD]));
+    let server = Server::start(support::alone(&[MUD]).await);
     let mut client = server.connect().await;
     // The first decision takes an election.
     client.ask(draw(None)).await;
@@ -181,7 +181,7 @@ async fn many_calls_are_answered_once_each_in_few_frames() {
 
 #[tokio::test]
 async fn draws_of_one_frame_are_all_made() {
-    let server = Server::start(support::alone(&[MUD]));
+    let server = Server::start(support::alone(&[MUD]).await);
     let mut client = server.connect().await;
     client.call(calls(0..500, &draw(None))).await;
     let mut seqs: Vec<_> = client
@@ -214,7 +214,7 @@ async fn a_slow_call_holds_up_nobody() {
 
 #[tokio::test]
 async fn bytes_that_are_no_frame_close_the_connection_with_the_reason() {
-    let server = Server::start(support::alone(&[MUD]));
+    let server = Server::start(support::alone(&[MUD]).await);
     let too_long = u32::MAX.to_le_bytes().to_vec();
     let no_value = [3u32.to_le_bytes().as_slice(), b"abc"].concat();
     for (bytes, words) in [(too_long, "longer than"), (no_value, "malformed frame")] {
@@ -229,7 +229,7 @@ async fn bytes_that_are_no_frame_close_the_connection_with_the_reason() {
 
 #[tokio::test]
 async fn a_half_closed_stream_is_answered_to_the_end() {
-    let server = Server::start(support::alone(&[MUD]));
+    let server = Server::start(support::alone(&[MUD]).await);
     let mut client = server.connect().await;
     client.call(calls(0..100, &draw(None))).await;
     client.send.finish().unwrap();
@@ -239,7 +239,7 @@ async fn a_half_closed_stream_is_answered_to_the_end() {
 
 #[tokio::test]
 async fn a_stop_answers_what_is_in_flight_and_closes() {
-    let server = Server::start(support::alone(&[MUD]));
+    let server = Server::start(support::alone(&[MUD]).await);
     let mut client = server.connect().await;
     client.ask(draw(None)).await;
     server.stop.send(()).unwrap();

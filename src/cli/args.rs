@@ -11,7 +11,7 @@ use super::{
 
 /// A replicated reward pool: every draw is decided once, by weight, and never given twice.
 #[derive(Debug, Parser)]
-#[command(name = "tombola", version, max_term_width = 110, after_help = EXIT_CODES_HELP, subcommand_required = true)]
+#[command(name = "tombola", version, term_width = 100, after_help = EXIT_CODES_HELP, subcommand_required = true)]
 pub struct Args {
     /// What every verb takes.
     #[command(flatten)]
@@ -61,8 +61,16 @@ pub enum Verb {
 #[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Globals {
-    /// What stdout carries
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, hide_possible_values = false)]
+    /// What stdout carries: tables for people, or one JSON document and nothing else
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Format::Table,
+        hide_possible_values = true,
+        value_name = "table|json"
+    )]
     pub output: Format,
 
     /// Nodes to ask, comma-separated `host:port` of their QUIC side [default: the running dev cluster's, else 127.0.0.1:50052]
@@ -96,8 +104,16 @@ pub struct Globals {
     #[arg(long, global = true, env = "TOMBOLA_LOG_LEVEL", value_name = "LEVEL", hide_env_values = true)]
     pub log_level: Option<String>,
 
-    /// How [default: text on a terminal, else json]
-    #[arg(long, global = true, env = "TOMBOLA_LOG_FORMAT", value_enum, value_name = "FORMAT", hide_env_values = true)]
+    /// The form of log lines [default: text on a terminal, else json]
+    #[arg(
+        long,
+        global = true,
+        env = "TOMBOLA_LOG_FORMAT",
+        value_enum,
+        value_name = "text|json",
+        hide_env_values = true,
+        hide_possible_values = true
+    )]
     pub log_format: Option<LogFormat>,
 }
 

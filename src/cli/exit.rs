@@ -32,7 +32,7 @@ Exit codes:
   0    ok
   1    other
   2    usage or configuration
-  3    unavailable, timed out or no leader; the outcome may be unknown: the same --key is safe to send again
+  3    unavailable, timed out or no leader (if the outcome is unknown, the same --key is safe)
   4    refused by the cluster
   5    cluster unhealthy, or verification failed
   6    no draw of the call gave an award: sold out

@@ -21,11 +21,12 @@ Examples:
         /// The item
         item: ItemId,
         /// Its stock from now on: a number, or `unlimited`
-        #[arg(long, value_parser = parse_stock, value_name = "N")]
+        #[arg(long, value_parser = parse_stock, allow_hyphen_values = true, value_name = "N")]
         quantity: Stock,
         /// Its weight from now on; 0 is never drawn
         #[arg(long, value_name = "W")]
         weight: u32,
+        /// Which pool, and under which key.
         #[command(flatten)]
         target: Target,
     },
@@ -40,6 +41,7 @@ Examples:
         /// Units, with their sign
         #[arg(long, value_parser = parse_delta, allow_hyphen_values = true, value_name = "+N|-N")]
         by: i64,
+        /// Which pool, and under which key.
         #[command(flatten)]
         target: Target,
     },
@@ -53,6 +55,7 @@ Example:
         /// Only if its rev is still this one, as `state -o json` shows it
         #[arg(long, value_name = "REV")]
         etag: Option<u64>,
+        /// Which pool, and under which key.
         #[command(flatten)]
         target: Target,
     },

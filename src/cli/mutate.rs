@@ -8,6 +8,7 @@ use super::{
     output, session,
 };
 use crate::{
+    api::Answered,
     client::{Called, Client, LeaderChange},
     pool::{Action, Effect, PoolId, RequestKey},
     types::Index,
@@ -68,14 +69,19 @@ pub async fn submit(globals: &Globals, target: Target, action: Action) -> Result
     })
 }
 
-async fn decide(
+/// Has `action` decided, refusals included; gives the key that it was decided under.
+///
+/// A key that we made may turn out too old or too new, as the cluster's time jumps when it wakes from idleness. The
+/// refusal says that nothing was applied, and tells the time: one more key is made from it.
+///
+/// # Errors
+/// A failure or an interruption.
+pub async fn decide(
     client: &Client,
     target: Target,
     action: Action,
-) -> Result<(PoolId, RequestKey, Called<crate::api::Answered>), CliError> {
+) -> Result<(PoolId, RequestKey, Called<Answered>), CliError> {
     let Target { pool, key: given } = target;
-    // A key that we made may turn out too old or too new: the cluster's time jumps when it wakes from idleness. The
-    // refusal says that nothing was applied, and tells the time; once is enough.
     for last in [false, true] {
         let key = match given {
             Some(key) => key,

@@ -46,7 +46,7 @@ impl From<u64> for Value {
 pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<Value>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(headings.iter().map(|heading| Cell::new(heading)));
+    table.set_header(headings.iter().map(Cell::new));
     for row in rows {
         table.add_row(row.into_iter().map(|value| match value {
             Value::Text(text) => Cell::new(text),

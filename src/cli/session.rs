@@ -28,7 +28,8 @@ pub async fn open(globals: &Globals) -> Result<Client, CliError> {
 /// The configuration that [`open`] uses.
 pub async fn client_config(globals: &Globals) -> Result<ClientConfig, CliError> {
     let tls = tls_given(globals)?;
-    let running = match (&tls, globals.endpoints.is_empty()) {
+    let given = endpoints_given(globals)?;
+    let running = match (&tls, given.is_empty()) {
         (Some(_), false) => None,
         _ => discovery::find(&discovery::pointer_dirs()).await,
     };
@@ -43,14 +44,27 @@ pub async fn client_config(globals: &Globals) -> Result<ClientConfig, CliError> 
         ));
     }
     let Some((ca, cert, key)) = tls.or_else(|| running.as_ref().map(tls_of)) else {
-        return Err(if globals.endpoints.is_empty() { no_cluster() } else { no_certificate() });
+        return Err(if given.is_empty() { no_cluster() } else { no_certificate() });
     };
     let endpoints = match running {
-        _ if !globals.endpoints.is_empty() => globals.endpoints.clone(),
+        _ if !given.is_empty() => given,
         Some(running) => endpoints_of(&running),
         None => vec![ENDPOINT_DEFAULT.to_owned()],
     };
     Ok(ClientConfig { endpoints, ca, cert, key, timeout: globals.timeout, attempt_timeout: ATTEMPT_TIMEOUT })
+}
+
+/// The endpoints that were named; an empty variable names none.
+fn endpoints_given(globals: &Globals) -> Result<Vec<String>, CliError> {
+    let given: Vec<_> = globals.endpoints.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+    let wrong = given.iter().find(|text| {
+        text.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || !matches!(port.parse::<u16>(), Ok(1..)))
+    });
+    match wrong {
+        Some(text) => Err(CliError::usage(format!("{text:?} is no endpoint: an endpoint is host:port"))
+            .hint("as `--endpoints 127.0.0.1:50052,127.0.0.1:50062`")),
+        None => Ok(given.into_iter().map(str::to_owned).collect()),
+    }
 }
 
 fn tls_given(globals: &Globals) -> Result<Option<(PathBuf, PathBuf, PathBuf)>, CliError> {
@@ -234,6 +248,19 @@ mod tests {
         given.tls_cert = Some("cert".into());
         given.tls_key = Some("key".into());
         assert_eq!(tls_given(&given), Ok(Some(("ca".into(), "cert".into(), "key".into()))));
+    }
+
+    #[test]
+    fn endpoints_are_host_and_port_and_an_empty_variable_names_none() {
+        let given = |endpoints: &[&str]| {
+            let endpoints = endpoints.iter().map(|&text| text.to_owned()).collect();
+            endpoints_given(&Globals { endpoints, ..globals() })
+        };
+        assert_eq!(given(&[""]), Ok(vec![]));
+        assert_eq!(given(&["a:1", " [::1]:50052 "]), Ok(vec!["a:1".to_owned(), "[::1]:50052".to_owned()]));
+        for wrong in ["a", "a:", ":1", "a:0", "a:65536", "a:b"] {
+            assert_eq!(given(&[wrong]).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
     }
 
     #[tokio::test]

@@ -11,8 +11,10 @@ pub mod wire;
 #[cfg(not(madsim))]
 mod clock;
 #[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
 mod link;
 #[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
 mod native;
 
 #[cfg(not(madsim))]

@@ -98,13 +98,10 @@ mod tests {
 
     use super::*;
 
-    /// The numbers in each commit.
-    type Commits = Arc<Mutex<Vec<Vec<u64>>>>;
-
     /// Commits when it is let, notes what it committed, and fails at a number.
     struct Slow {
         gate: Arc<Semaphore>,
-        commits: Commits,
+        commits: Arc<Mutex<Vec<Vec<u64>>>>,
         fails_at: u64,
     }
 
@@ -122,8 +119,10 @@ mod tests {
         WriteSet { number, ..WriteSet::default() }
     }
 
+    type Commits = Arc<Mutex<Vec<Vec<u64>>>>;
+
     fn slow(fails_at: u64) -> (Arc<Semaphore>, Commits, Writer, mpsc::Receiver<Report>) {
-        let (gate, commits) = (Arc::new(Semaphore::new(0)), Commits::default());
+        let (gate, commits) = (Arc::new(Semaphore::new(0)), Arc::default());
         let store = Slow { gate: gate.clone(), commits: Arc::clone(&commits), fails_at };
         let (writer, reports, _) = Writer::start(store);
         (gate, commits, writer, reports)

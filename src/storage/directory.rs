@@ -11,7 +11,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use redb::{StorageBackend, backends::FileBackend};
@@ -34,11 +34,17 @@ const FOREIGN_BITS: u32 = 0o077;
 /// Opens the store of the `wanted` replica under `data_dir`, and makes one on `new_disk`, which is random, if there is
 /// none. The directory stays locked as long as the store lives.
 pub fn open(data_dir: &Path, wanted: Wanted, new_disk: DiskId) -> Result<(Store, Recovered), OpenError> {
+    let data_dir = here_if_empty(data_dir);
     let directory = data_dir.join(format!("replica-{}", wanted.replica));
-    open_in(&directory, wanted, new_disk).map_err(|error| OpenError { directory, error })
+    open_in(data_dir, &directory, wanted, new_disk).map_err(|error| OpenError { directory, error })
 }
 
-fn open_in(directory: &Path, wanted: Wanted, new_disk: DiskId) -> Result<(Store, Recovered), StoreError> {
+fn open_in(
+    data_dir: &Path,
+    directory: &Path,
+    wanted: Wanted,
+    new_disk: DiskId,
+) -> Result<(Store, Recovered), StoreError> {
     create_directory(directory)?;
     check_private(directory)?;
     let lock = lock(directory)?;
@@ -50,6 +56,10 @@ fn open_in(directory: &Path, wanted: Wanted, new_disk: DiskId) -> Result<(Store,
         Err(error) if error.kind() == io::ErrorKind::NotFound => create_store(directory, wanted, new_disk)?,
         Err(error) => return Err(failed("look for", &path, error)),
     }
+    // At every start: whoever renamed it may have been killed before this, and nothing may be promised on a store whose
+    // name a power cut can still take back.
+    sync_directory(directory)?;
+    sync_directory(data_dir)?;
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| failed("open", &path, e))?;
     Store::open(LockedFile { file: FileBackend::new(file)?, _lock: lock }, wanted)
 }
@@ -61,8 +71,7 @@ fn create_store(directory: &Path, wanted: Wanted, disk: DiskId) -> Result<(), St
     let synced = file.try_clone().map_err(|e| failed("create", &new, e))?;
     create(FileBackend::new(file)?, Identity { cluster, shard, replica, disk })?;
     synced.sync_all().map_err(|e| failed("sync", &new, e))?;
-    fs::rename(&new, directory.join(STORE)).map_err(|e| failed("rename", &new, e))?;
-    sync_directory(directory)
+    fs::rename(&new, directory.join(STORE)).map_err(|e| failed("rename", &new, e))
 }
 
 fn remove_leftover(path: &Path) -> Result<(), StoreError> {
@@ -77,10 +86,7 @@ fn create_directory(directory: &Path) -> Result<(), StoreError> {
     if directory.is_dir() {
         return Ok(());
     }
-    let parent = match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = directory.parent().map_or(Path::new("."), here_if_empty);
     create_directory(parent)?;
     match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
         // Another process was faster; the lock will tell which of the two goes on.
@@ -88,6 +94,11 @@ fn create_directory(directory: &Path) -> Result<(), StoreError> {
         made => made.map_err(|e| failed("create", directory, e))?,
     }
     sync_directory(parent)
+}
+
+/// The parent of a bare name, and a data directory of none, is the working directory.
+fn here_if_empty(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 fn sync_directory(directory: &Path) -> Result<(), StoreError> {
@@ -127,7 +138,7 @@ fn private_file() -> OpenOptions {
 }
 
 fn failed(verb: &str, path: &Path, source: io::Error) -> StoreError {
-    StoreError::io(format!("{verb} {}", PathBuf::from(path).display()), source)
+    StoreError::io(format!("{verb} {}", path.display()), source)
 }
 
 /// redb's file, and the lock that lives as long as it.

@@ -85,7 +85,7 @@ async fn reflection_tells_the_services_in_both_versions() {
 
 #[tokio::test]
 async fn reflection_is_a_switch() {
-    let server = Server::start(support::alone(&[MUD]), GrpcConfig::default()).await;
+    let server = Server::start(support::alone(&[MUD]).await, GrpcConfig::default()).await;
     assert_eq!(reflected!(server, v1).unwrap_err().code(), Code::Unimplemented);
     assert_eq!(reflected!(server, v1alpha).unwrap_err().code(), Code::Unimplemented);
 }
@@ -104,7 +104,7 @@ async fn a_message_over_the_bound_is_refused_and_nothing_else_suffers() {
 async fn connections_over_the_bound_are_turned_away_until_one_leaves() {
     let connections = ConnectionLimits { total_max: 8, per_address_max: 2 };
     let config = GrpcConfig { connections, ..GrpcConfig::default() };
-    let server = Server::start(support::alone(&[MUD]), config).await;
+    let server = Server::start(support::alone(&[MUD]).await, config).await;
     let (mut first, mut second) = (server.old_client().await, server.old_client().await);
     first.get_state(GetStateRequest {}).await.expect("one is served");
     second.get_state(GetStateRequest {}).await.expect("two are served");

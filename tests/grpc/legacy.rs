@@ -124,6 +124,34 @@ async fn streams_beside_each_other_never_share_a_number() {
 }
 
 #[tokio::test]
+async fn a_hundred_connections_at_once_draw_ten_each_as_the_load_script_does() {
+    let server = Server::with_catalog(&[GOLD, MUD]).await;
+    // All are open before the first one draws.
+    let mut clients = vec![];
+    for _ in 0..100 {
+        let mut client = server.old_client().await;
+        client.get_state(GetStateRequest {}).await.expect("each connection is served");
+        clients.push(client);
+    }
+    let drawing: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            tokio::spawn(async move {
+                let requests = tokio_stream::once(DrawRequest { count: 10 });
+                rest(client.draw(requests).await.unwrap().into_inner()).await
+            })
+        })
+        .collect();
+    let mut ids = BTreeSet::new();
+    for drawn in drawing {
+        let (responses, end) = soon(drawn).await.unwrap();
+        end.expect("no stream ends in an error");
+        ids.extend(responses.into_iter().map(|response| response.request_id));
+    }
+    assert_eq!(ids, (1..=1_000).collect());
+}
+
+#[tokio::test]
 async fn an_empty_pool_is_told_in_band_and_the_stream_goes_on() {
     let server = Server::with_catalog(&[("gold", Stock::Finite(2), 1)]).await;
     let requests = tokio_stream::iter([3, 1]).map(|count| DrawRequest { count });

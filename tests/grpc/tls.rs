@@ -41,7 +41,7 @@ async fn serve(nodes: &Authority, clients: Option<(&Authority, bool)>) -> Server
         clients.map(|(clients, required)| ClientCertificates { roots: clients.root().into_bytes(), required });
     let tls = GrpcTls { certificate_chain: certificate.into_bytes(), private_key: key.into_bytes(), clients };
     let config = GrpcConfig { tls: Some(tls), ..GrpcConfig::default() };
-    Server::start(support::alone(&[("mud", Stock::Unlimited, 1)]), config).await
+    Server::start(support::alone(&[("mud", Stock::Unlimited, 1)]).await, config).await
 }
 
 /// Reads the state over TLS; believes `root`, and shows a certificate if it has one.
@@ -107,7 +107,7 @@ async fn unusable_material_is_told_before_anything_is_served() {
             clients: None,
         };
         let config = GrpcConfig { tls: Some(tls), ..GrpcConfig::default() };
-        let server = Server::start(support::alone(&[]), config).await;
+        let server = Server::start(support::alone(&[]).await, config).await;
         let ended = soon(server.stopped).await.unwrap();
         assert!(matches!(ended, Err(GrpcError::Tls(_))), "{ended:?}");
     }

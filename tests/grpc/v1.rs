@@ -81,6 +81,8 @@ async fn without_a_key_the_node_makes_one_and_tells_it() {
 async fn a_key_is_not_seen_until_it_is_and_expired_when_it_is_old() {
     let server = Server::with_catalog(&[MUD]).await;
     let mut client = client(&server).await;
+    // Time begins with the first decision.
+    client.draw(draw("", 1)).await.unwrap();
     let mut outcome = async |key: &str| {
         let asked = GetOutcomeRequest { pool: String::new(), key: key.to_owned(), stale: false };
         client.get_outcome(asked).await.map(|told| told.into_inner().found.expect("something is found"))

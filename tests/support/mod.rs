@@ -1,22 +1,33 @@
 //! One real node in this process, without a network and with a store in memory: what adapters are tested against.
 
-use std::{
-    future::pending,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{future::pending, time::Duration};
 
 use bytes::Bytes;
 use tombola::{
+    api::Consistency,
     durable::{Identity, Recovered, RecoveredState, WriteSet},
-    pool::{CatalogItem, Limits, Stock, Weight},
-    runtime::{Environment, NoEntropy, Node, NodeConfig, Persist, PersistError},
+    pool::{Answer, CatalogItem, Limits, PoolId, Query, Stock, Weight},
+    runtime::{Node, NodeConfig, Persist, PersistError},
+    system::SystemEnvironment,
     transport::{Dropped, Event, Transport},
-    types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
+    types::{ClusterId, DiskId, ReplicaId, ShardId},
 };
 
-/// A node that is a whole cluster, with this catalog in pool `default`.
-pub fn alone(catalog: &[(&str, Stock, u32)]) -> Node {
-    start(vec![ReplicaId(1)], catalog)
+/// A node that is a whole cluster, once this catalog is in pool `default`.
+pub async fn alone(catalog: &[(&str, Stock, u32)]) -> Node {
+    let node = start(vec![ReplicaId(1)], catalog);
+    let stocked = async {
+        loop {
+            let query = Query::Pool(PoolId::default_pool());
+            let read = node.handle.read(query, Consistency::Linearizable, Duration::from_secs(10)).await;
+            match read.expect("a cluster of one answers").answer {
+                Answer::Pool(pool) if pool.items.len() == catalog.len() => return,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), stocked).await.expect("the catalog comes in");
+    node
 }
 
 /// A node whose only fellow founder never comes: it can do nothing, and has to say so.
@@ -39,7 +50,7 @@ fn start(founders: Vec<ReplicaId>, catalog: &[(&str, Stock, u32)]) -> Node {
         catalog: catalog.collect(),
     };
     let recovered = Recovered { identity, state: RecoveredState::Unfounded { prepared: None } };
-    Node::start(config, recovered, Nobody, Memory, ThisMachine)
+    Node::start(config, recovered, Nobody, Memory, SystemEnvironment::new(Duration::from_millis(10)))
 }
 
 /// A network with nobody on it.
@@ -61,24 +72,5 @@ struct Memory;
 impl Persist for Memory {
     async fn commit(&mut self, _writes: Vec<WriteSet>) -> Result<(), PersistError> {
         Ok(())
-    }
-}
-
-/// Real entropy and time, with short ticks.
-struct ThisMachine;
-
-impl Environment for ThisMachine {
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
-        rand::fill(bytes);
-        Ok(())
-    }
-
-    fn wall(&mut self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
-        Millis(since.as_millis().try_into().expect("it is before the year 584942417"))
-    }
-
-    fn tick(&self) -> Duration {
-        Duration::from_millis(10)
     }
 }

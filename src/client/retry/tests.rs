@@ -179,7 +179,7 @@ fn an_attempt_never_outlasts_the_call() {
 #[test]
 fn retries_of_overload_are_a_tenth_of_the_calls_beyond_a_reserve() {
     let mut budget = RetryBudget::default();
-    let mut overloaded = |budget: &mut RetryBudget| {
+    let overloaded = |budget: &mut RetryBudget| {
         let attempt = not_applied(NotApplied::Overloaded { retry_after_ms: 0 });
         matches!(mutation().handle_attempt(Duration::ZERO, attempt, 0, budget), Decision::Again { .. })
     };

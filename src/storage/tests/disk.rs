@@ -104,7 +104,7 @@ impl Leaves {
         match self {
             Self::All => true,
             Self::Nothing => false,
-            Self::Some(seed) | Self::Torn(seed) => mix(seed, usize::MAX) % 2 == 0,
+            Self::Some(seed) | Self::Torn(seed) => mix(seed, usize::MAX).is_multiple_of(2),
         }
     }
 
@@ -113,7 +113,7 @@ impl Leaves {
         match self {
             Self::All => SECTOR,
             Self::Nothing => 0,
-            Self::Some(seed) if mix(seed, sector) % 2 == 0 => SECTOR,
+            Self::Some(seed) if mix(seed, sector).is_multiple_of(2) => SECTOR,
             Self::Some(_) => 0,
             Self::Torn(seed) => mix(seed, sector) as usize % (SECTOR + 1),
         }
