@@ -49,9 +49,9 @@ pub struct Decided {
 /// A refusal, a failure, an interruption: each repeats the key.
 pub async fn submit(globals: &Globals, target: Target, action: Action) -> Result<Decided, CliError> {
     let client = session::open(globals).await?;
-    let decided = decide(&client, target, action).await;
+    // An error is passed on at once: whoever interrupts must get to read the key.
+    let (pool, key, called) = decide(&client, target, action).await?;
     client.close().await;
-    let (pool, key, called) = decided?;
     if let Some(trouble) = session::trouble(&called) {
         output::note(globals.output, &format!("{trouble}; nothing was given twice"));
     }

@@ -186,7 +186,11 @@ mod tests {
     #[test]
     fn a_batch_holds_so_many_bytes_and_every_batch_decodes() {
         let batches = batches((0..3).map(|n| catalog(n, 6_000)).collect(), vec![draw(9, 1)]);
-        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [3, 1], "two catalogs and the draw, then the third");
+        assert_eq!(
+            batches.iter().map(Vec::len).collect::<Vec<_>>(),
+            [3, 1],
+            "two catalogs and the draw, then the third"
+        );
         for commands in batches {
             let batch = Batch { version: Batch::VERSION, time: Millis(1), entropy: Entropy([1; 32]), commands };
             Batch::decode(&batch.encode()).unwrap();
