@@ -11,6 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use sha2::Digest;
 use tombola::{
     durable::{Entry, EntryKind, Founders, FoundingWrite, HardState, Snapshot, SnapshotMeta, WriteSet},
+    pool::Limits,
     storage::{self, Store, Wanted},
     types::{ClusterId, DiskId, Index, ReplicaId, ShardId, Term},
 };
@@ -24,7 +25,11 @@ fn founded(data_dir: &std::path::Path) -> Store {
     let wanted = Wanted { cluster: ClusterId([1; 16]), shard: ShardId::FIRST, replica: ReplicaId(1) };
     let disk = DiskId([1; 16]);
     let (mut store, _) = storage::open(data_dir, wanted, disk).expect("an empty directory takes a store");
-    let founders = Founders { cluster: wanted.cluster, disks: BTreeMap::from([(wanted.replica, disk)]) };
+    let founders = Founders {
+        cluster: wanted.cluster,
+        limits: Limits::default(),
+        disks: BTreeMap::from([(wanted.replica, disk)]),
+    };
     let meta = SnapshotMeta {
         index: Index::FOUNDING,
         term: Term(1),

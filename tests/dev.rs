@@ -1,205 +1,20 @@
 //! `dev`, `serve` and `certs` as real processes: what they print, what they leave, what becomes of them.
 
+#[path = "support/user.rs"]
+mod user;
+
 use std::{
-    ffi::OsStr,
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{
-        atomic::{AtomicU16, Ordering},
-        mpsc::{self, Receiver},
-    },
-    thread,
-    time::{Duration, Instant},
+    process::Command,
+    time::Instant,
 };
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 use tombola::cli::ports;
 
-/// Everything here is over sooner on any machine that is not lost.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A user of their own: a home, a place for temporary files, and processes that do not outlive the test.
-struct User {
-    home: TempDir,
-}
-
-impl User {
-    fn new() -> Self {
-        let home = TempDir::new().unwrap();
-        for dir in ["run", "tmp"] {
-            fs::create_dir(home.path().join(dir)).unwrap();
-        }
-        Self { home }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tombola"));
-        command.args(args).current_dir(self.home.path());
-        self.at_home(&mut command);
-        command
-    }
-
-    fn at_home(&self, command: &mut Command) {
-        for (variable, dir) in
-            [("HOME", ""), ("XDG_RUNTIME_DIR", "run"), ("XDG_STATE_HOME", "state"), ("TMPDIR", "tmp")]
-        {
-            command.env(variable, self.path(dir));
-        }
-        command.env_remove("RUST_LOG").stdin(Stdio::null());
-    }
-
-    /// Runs a command to its end.
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs a command that must succeed; gives its JSON.
-    fn json(&self, args: &[&str]) -> Value {
-        let output = self.run(&[args, &["-o", "json"]].concat());
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn start(&self, args: &[&str]) -> Running {
-        Running::start(self.command(args))
-    }
-
-    /// What is left in the place for temporary files, and of pointers to clusters.
-    fn left(&self) -> Vec<PathBuf> {
-        let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-        list(self.path("tmp"))
-            .chain(list(self.path("run/tombola/dev")))
-            .chain(list(self.path("state/tombola/dev")))
-            .collect()
-    }
-}
-
-/// A process that runs. Killed when dropped, so that a failing test leaves nothing.
-struct Running {
-    child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = lines(child.stdout.take().unwrap());
-        let stderr = lines(child.stderr.take().unwrap());
-        Self { child, stdout, stderr }
-    }
-
-    /// Lines of stdout up to and including the one that begins with `start`.
-    fn stdout_until(&self, start: &str) -> Vec<String> {
-        until(&self.stdout, start).unwrap_or_else(|seen| {
-            let told: Vec<_> = self.stderr.try_iter().collect();
-            panic!("no line {start:?} on stdout after {seen:?}; stderr: {told:?}")
-        })
-    }
-
-    /// Lines of stderr up to and including the one that contains `part`.
-    fn stderr_until(&self, part: &str) -> Vec<String> {
-        let mut seen = Vec::new();
-        let end = Instant::now() + PATIENCE;
-        while let Ok(line) = self.stderr.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            seen.push(line);
-            if seen.last().unwrap().contains(part) {
-                return seen;
-            }
-        }
-        panic!("no {part:?} on stderr after {seen:?}")
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        eventually("the process ends", || self.child.try_wait().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // SIGTERM first: a `dev` must be given the time to stop its nodes.
-        if let Ok(None) = self.child.try_wait() {
-            self.signal(Signal::TERM);
-            let end = Instant::now() + PATIENCE;
-            while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
-                thread::sleep(Duration::from_millis(20));
-            }
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-fn lines(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-fn until(lines: &Receiver<String>, start: &str) -> Result<Vec<String>, Vec<String>> {
-    let mut seen = Vec::new();
-    let end = Instant::now() + PATIENCE;
-    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-        seen.push(line);
-        if seen.last().unwrap().starts_with(start) {
-            return Ok(seen);
-        }
-    }
-    Err(seen)
-}
-
-fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited too long: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A base whose ports are free, and that no other test of this process is given.
-fn free_base(nodes: u64) -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 21_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
-    loop {
-        let base = first + NEXT.fetch_add(1, Ordering::Relaxed) * 50;
-        if ports::check_free(nodes, base, "").is_ok() {
-            return base;
-        }
-    }
-}
-
-fn exists(pid: u64) -> bool {
-    test_kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()).is_ok()
-}
-
-fn dev_json(dir: &Path) -> Value {
-    serde_json::from_slice(&fs::read(dir.join("dev.json")).unwrap()).unwrap()
-}
-
-fn pids(dev_json: &Value) -> Vec<u64> {
-    dev_json["nodes"].as_array().unwrap().iter().map(|node| node["pid"].as_u64().unwrap()).collect()
-}
+use user::{Running, User, dev_json, eventually, exists, free_base, pids};
 
 #[test]
 fn one_node_is_ready_found_drawn_from_and_leaves_nothing() {
@@ -324,6 +139,28 @@ fn a_port_in_use_is_named_and_nothing_is_left() {
 }
 
 #[test]
+fn the_nodes_of_a_killed_dev_live_on_and_the_next_one_names_them() {
+    let user = User::new();
+    let (dir, base) = (user.path("cluster"), free_base(1).to_string());
+    let args = ["dev", "--nodes", "1", "--data-dir", dir.to_str().unwrap(), "--grpc-port", &base];
+    let mut dev = user.start(&args);
+    dev.stdout_until("ready");
+    dev.signal(Signal::KILL);
+    dev.wait();
+    let node = pids(&dev_json(&dir))[0];
+    user.json(&["draw"]);
+    let output = user.run(&args);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with("error[PORT_IN_USE]") && told.contains(&format!("kill {node}")), "{told}");
+    kill_process(Pid::from_raw(i32::try_from(node).unwrap()).unwrap(), Signal::TERM).unwrap();
+    eventually("the node stops", || (!exists(node)).then_some(()));
+    let mut dev = user.start(&args);
+    dev.stdout_until("ready");
+    dev.signal(Signal::TERM);
+    assert!(dev.wait().success());
+}
+
+#[test]
 fn two_devs_do_not_share_a_directory_and_a_directory_keeps_its_number_of_nodes() {
     let user = User::new();
     let (dir, base) = (user.path("cluster"), free_base(1).to_string());
@@ -412,6 +249,105 @@ fn the_predecessors_configuration_is_served_unchanged() {
         assert!(node.wait().success());
     }
     assert!(user.path("tmp/tombola/data/replica-1").exists());
+}
+
+#[test]
+fn serve_names_the_port_in_use_and_the_predecessors_state_is_not_left_out_silently() {
+    let user = User::new();
+    let base = free_base(1);
+    let text = format!("working_dir: old\ngrpc:\n  enabled: true\n  listen_address: \"127.0.0.1:{base}\"\n");
+    fs::write(user.path("config.yaml"), text).unwrap();
+    fs::create_dir(user.path("old")).unwrap();
+    let refused = |code: i32, part: &str| {
+        let output = user.run(&["serve", "--config", "config.yaml", "--log-level", "off"]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(part), "{told}");
+        told
+    };
+    fs::write(user.path("old/wal.001"), "").unwrap();
+    refused(2, "error[OLD_STATE]");
+    assert!(!user.path("old/tombola").exists());
+    fs::remove_file(user.path("old/wal.001")).unwrap();
+
+    let _grpc = std::net::TcpListener::bind(("127.0.0.1", base)).unwrap();
+    let told = refused(1, &format!("error[PORT_IN_USE]: TCP port {base} is in use"));
+    assert!(told.contains("--grpc-listen changes it: "), "{told}");
+    drop(_grpc);
+    let _quic = std::net::UdpSocket::bind(("127.0.0.1", base + 1)).unwrap();
+    let told = refused(1, &format!("error[PORT_IN_USE]: UDP port {} is in use", base + 1));
+    assert!(told.contains("--quic-listen changes it: "), "{told}");
+}
+
+#[test]
+fn a_node_that_does_not_come_up_ends_dev_with_the_end_of_its_log() {
+    let user = User::new();
+    let (dir, base) = (user.path("cluster"), free_base(3).to_string());
+    let args = ["dev", "--data-dir", dir.to_str().unwrap(), "--grpc-port", &base];
+    let mut dev = user.start(&args);
+    dev.stdout_until("ready");
+    dev.signal(Signal::TERM);
+    assert!(dev.wait().success());
+    fs::write(dir.join("node-2/data/replica-2/store.redb"), "no store").unwrap();
+    let output = user.run(&args);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.starts_with("error[NODE_ENDED]: node 2 exited with code 1 before the cluster was ready"), "{told}");
+    assert!(told.contains("error[STORE_"), "the log's end is shown: {told}");
+    assert!(!dir.join("dev.json").exists() && user.left().is_empty());
+    for node in 1..=3 {
+        let lock = fs::read_to_string(dir.join(format!("node-{node}/data/replica-{node}/LOCK"))).unwrap();
+        assert!(!exists(lock.trim().parse().unwrap()), "node {node} was stopped");
+    }
+}
+
+#[test]
+fn a_signal_before_the_cluster_is_ready_leaves_nothing() {
+    let user = User::new();
+    let base = free_base(3);
+    let mut dev = user.start(&["dev", "--grpc-port", &base.to_string()]);
+    // As soon as a node exists, whatever it is doing.
+    eventually("a node is started", || {
+        let mut dirs = fs::read_dir(user.path("tmp")).unwrap();
+        dirs.any(|dir| dir.unwrap().path().join("node-1/log").exists()).then_some(())
+    });
+    dev.signal(Signal::TERM);
+    assert!(dev.wait().success());
+    assert_eq!(user.left(), Vec::<PathBuf>::new());
+    ports::check_free(3, base, "").expect("no node is left that holds a port");
+}
+
+#[test]
+fn a_catalog_of_ones_own_and_json_for_scripts() {
+    let user = User::new();
+    fs::write(
+        user.path("catalog.json"),
+        r#"{ "catalog": [ { "item_id": "a: \"b\"", "quantity": 2, "probability": 1 } ] }"#,
+    )
+    .unwrap();
+    let args =
+        ["dev", "--nodes", "1", "--catalog", "catalog.json", "--grpc-port", &free_base(1).to_string(), "-o", "json"];
+    let mut dev = user.start(&args);
+    let printed = dev.stdout_until("{");
+    assert_eq!(printed.len(), 1);
+    let printed: Value = serde_json::from_str(&printed[0]).unwrap();
+    assert_eq!(printed["temporary"], true);
+    assert_eq!(printed["nodes"], dev_json(Path::new(printed["data_dir"].as_str().unwrap()))["nodes"]);
+    let items = user.json(&["state"])["items"].clone();
+    assert_eq!(
+        (&items[0]["id"], &items[0]["remaining"], items.as_array().unwrap().len()),
+        (&"a: \"b\"".into(), &2.into(), 1)
+    );
+    dev.signal(Signal::TERM);
+    assert!(dev.wait().success());
+
+    fs::write(user.path("catalog.json"), "catalog: [{ item_id: a, quantity: -2, probability: 1 }]").unwrap();
+    let output = user.run(&args);
+    assert_eq!(output.status.code(), Some(2));
+    let told: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(told["error"]["code"], "CONFIG_INVALID");
+    assert!(told["error"]["message"].as_str().unwrap().starts_with("catalog.json:1:35: a quantity is -1"), "{told}");
+    assert_eq!(user.left(), Vec::<PathBuf>::new());
 }
 
 #[test]

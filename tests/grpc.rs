@@ -1,5 +1,5 @@
-//! The gRPC server over a real socket on a real node: the predecessor's clients, our own, health, reflection, bounds, TLS
-//! and the stop. The old client is generated from a proto of its own (`tests/upstream.proto`).
+//! The gRPC server over a real socket on a real node: the predecessor's clients, our own, health, reflection, bounds,
+//! TLS and the stop. The old client is generated from a proto of its own (`tests/upstream.proto`).
 
 mod support;
 

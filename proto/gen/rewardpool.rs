@@ -173,8 +173,8 @@ pub mod reward_pool_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Draws. Each request is answered by exactly `count` responses, in order; requests on one stream are served one after
-        /// another. The draws of one request are not atomic: other clients' draws may come between. What the pool refuses stands
-        /// in the response; a gRPC status other than OK means that the service failed, and ends the stream.
+        /// another. The draws of one request are not atomic: other clients' draws may come between. What the pool refuses
+        /// stands in the response; a gRPC status other than OK means that the service failed, and ends the stream.
         pub async fn draw(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::DrawRequest>,
@@ -254,8 +254,8 @@ pub mod reward_pool_service_server {
             + std::marker::Send
             + 'static;
         /// Draws. Each request is answered by exactly `count` responses, in order; requests on one stream are served one after
-        /// another. The draws of one request are not atomic: other clients' draws may come between. What the pool refuses stands
-        /// in the response; a gRPC status other than OK means that the service failed, and ends the stream.
+        /// another. The draws of one request are not atomic: other clients' draws may come between. What the pool refuses
+        /// stands in the response; a gRPC status other than OK means that the service failed, and ends the stream.
         async fn draw(
             &self,
             request: tonic::Request<tonic::Streaming<super::DrawRequest>>,

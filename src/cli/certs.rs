@@ -35,6 +35,7 @@ pub enum Verb {
     Client {
         /// Its name, which is logged with what it does: a-z, 0-9 and -
         name: String,
+        /// Where.
         #[command(flatten)]
         at: At,
     },
@@ -43,8 +44,10 @@ pub enum Verb {
         /// Its id among the cluster's nodes
         #[arg(value_parser = clap::value_parser!(u64).range(1..))]
         id: u64,
+        /// Where.
         #[command(flatten)]
         at: At,
+        /// On which machine.
         #[command(flatten)]
         hosts: Hosts,
     },

@@ -1,10 +1,10 @@
 //! Frames as bytes: what both ends of the client protocol share below [`ClientFrame`] and [`ServerFrame`].
 //!
 //! A frame is a little-endian `u32` length and that many bytes of one value, encoded by [`crate::codec`]. The length is
-//! checked against the type's own bound as soon as its four bytes are there: nothing is kept, let alone allocated, for a
-//! frame that will not be accepted. No I/O here: bytes go in by [`FrameReader::push`] in whatever pieces they arrive, and
-//! frames come out. After an error the stream has no known frame boundary any more, so the connection is to be closed,
-//! with one of the codes of [`CloseCode`].
+//! checked against the type's own bound as soon as its four bytes are there: nothing is kept, let alone allocated, for
+//! a frame that will not be accepted. No I/O here: bytes go in by [`FrameReader::push`] in whatever pieces they arrive,
+//! and frames come out. After an error the stream has no known frame boundary any more, so the connection is to be
+//! closed, with one of the codes of [`CloseCode`].
 
 use std::marker::PhantomData;
 
@@ -259,7 +259,8 @@ mod tests {
 
         #[test]
         fn any_reply_of_a_node_round_trips(id: u64, now: u64) {
-            let frame = ServerFrame { replies: vec![ClientReply { id, now: Millis(now), reply: Ok(Reply::Transferred) }] };
+            let reply = ClientReply { id, now: Millis(now), reply: Ok(Reply::Transferred) };
+            let frame = ServerFrame { replies: vec![reply] };
             let mut reader = FrameReader::<ServerFrame>::default();
             reader.push(&encode_frame(&frame).unwrap());
             prop_assert_eq!(reader.next_frame().unwrap(), Some(frame));

@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::types::{Millis, NotAUuid, parse_uuid, write_uuid};
 
@@ -34,8 +34,8 @@ pub enum InvalidName {
 }
 
 /// Names a pool: 1 to 63 characters of `a-z 0-9 -`, starting with a letter.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct PoolId(Arc<str>);
 
 impl PoolId {
@@ -62,8 +62,8 @@ impl TryFrom<String> for PoolId {
 }
 
 /// Names an item within its pool: 1 to 64 bytes of UTF-8 without control characters. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ItemId(Arc<str>);
 
 impl ItemId {
@@ -83,8 +83,8 @@ impl TryFrom<String> for ItemId {
 }
 
 /// Who sent a command: the authenticated name, at most 64 bytes; empty when there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Actor(String);
 
 impl Actor {
@@ -113,6 +113,13 @@ macro_rules! text {
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.as_str().to_owned()
+            }
+        }
+
+        // Derived, it would make a `String` of every name that is hashed or written.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
 
@@ -242,3 +249,51 @@ macro_rules! shown_as_its_number {
     )*};
 }
 shown_as_its_number!(Weight, Version, DrawSeq);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn names_obey_their_rules_wherever_they_come_from() {
+        let long = |len| "a".repeat(len);
+        for legal in ["a", "winter-2025", &long(63)] {
+            assert_eq!(legal.parse::<PoolId>().unwrap().as_str(), legal);
+        }
+        for illegal in ["", "A", "1a", "-a", "a_b", "a b", "ä", &long(64)] {
+            assert!(illegal.parse::<PoolId>().is_err(), "{illegal:?}");
+            assert!(codec::decode::<PoolId>(&codec::encode(&illegal), 100).is_err(), "{illegal:?}");
+        }
+        for legal in ["a", " ", "x, y", "ä", &long(64)] {
+            assert_eq!(codec::decode::<ItemId>(&codec::encode(&legal), 100).unwrap().as_str(), legal);
+        }
+        for illegal in ["", "a\nb", "\0", "\u{85}", &long(65)] {
+            assert!(illegal.parse::<ItemId>().is_err(), "{illegal:?}");
+            assert!(codec::decode::<ItemId>(&codec::encode(&illegal), 100).is_err(), "{illegal:?}");
+        }
+        assert!(long(64).parse::<Actor>().is_ok() && long(65).parse::<Actor>().is_err());
+    }
+
+    #[test]
+    fn a_key_is_a_uuid_of_version_7_and_holds_its_time() {
+        let key = RequestKey::new(Millis(0x0123_4567_89ab), [0xff; 10]);
+        assert_eq!(key.to_string(), "01234567-89ab-7fff-bfff-ffffffffffff");
+        assert_eq!((key.time(), key.to_string().parse()), (Millis(0x0123_4567_89ab), Ok(key)));
+        let version_4 = "01234567-89ab-4fff-bfff-ffffffffffff";
+        let other_variant = "01234567-89ab-7fff-cfff-ffffffffffff";
+        for illegal in [version_4, other_variant, "", "0123456789ab7fffbfffffffffffffff"] {
+            assert!(illegal.parse::<RequestKey>().is_err(), "{illegal}");
+        }
+        assert!(codec::decode::<RequestKey>(&[0; 16], 16).is_err());
+    }
+
+    #[test]
+    fn a_key_made_by_a_node_is_known_by_its_form() {
+        let made = RequestKey::server_made(Millis(5), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(made.to_string(), "00000000-0005-7fff-bfff-010203040506");
+        assert!(made.is_server_made());
+        assert!(!RequestKey::new(Millis(5), [0; 10]).is_server_made());
+        assert_eq!(RequestKey::try_from(*made.as_bytes()), Ok(made));
+    }
+}

@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BadSnapshot, Limits, StateMachine,
+    Limits, StateMachine,
     check::ITEMS_PER_POOL_MAX,
     digest::Record,
     draw::DRAW_ALGORITHM,
@@ -31,6 +31,11 @@ use crate::{
 const FORMAT: u16 = 1;
 /// Items of a section.
 const ITEMS_PER_SECTION: usize = 4_096;
+
+/// A snapshot's bytes that cannot be restored.
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot cannot be restored: {0}")]
+pub struct BadSnapshot(pub String);
 
 /// A view of the state at an index, taken at once and encoded elsewhere while the state moves on.
 #[derive(Debug)]
@@ -152,7 +157,7 @@ pub(super) fn restore(body: &[u8]) -> Result<StateMachine, BadSnapshot> {
     if machine.state != header.state {
         return Err(bad(format!("its state digest is {}, and should be {}", machine.state, header.state)));
     }
-    match invariants::verify(&machine).violations.into_iter().next() {
+    match invariants::check(&machine).violations.into_iter().next() {
         Some(violation) => Err(bad(violation)),
         None => Ok(machine),
     }

@@ -290,3 +290,63 @@ impl Items {
         if found && self.positions.len() == self.len() { Ok(()) } else { Err("the index of names is wrong".into()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(stock: Stock) -> Item {
+        Item::new(Weight(7), stock, Version(1))
+    }
+
+    #[test]
+    fn an_unlimited_item_ends_where_its_counters_do() {
+        let mut almost = item(Stock::Unlimited);
+        (almost.awarded, almost.added) = (QUANTITY_MAX - 1, QUANTITY_MAX - 1);
+        assert!(almost.can_give(1) && !almost.can_give(2));
+        almost.give(1);
+        assert!(almost.is_conserved() && !almost.can_give(1));
+
+        let mut items = Items::new(true);
+        items.push("vast".to_owned().try_into().unwrap(), almost);
+        assert_eq!(items.weight_total(), 0);
+        assert!(!items.give(0, 1));
+    }
+
+    #[test]
+    fn what_is_held_or_came_back_is_part_of_the_sum() {
+        let mut held = item(Stock::Finite(10));
+        held.give(4);
+        (held.reserved, held.remaining) = (3, 3);
+        assert!(held.is_conserved());
+        (held.returned, held.remaining) = (2, 5);
+        assert!(held.is_conserved());
+        held.remaining += 1;
+        assert!(!held.is_conserved());
+    }
+
+    #[test]
+    fn a_change_that_is_refused_changes_nothing() {
+        let mut items = Items::new(true);
+        let position = items.push("gold".to_owned().try_into().unwrap(), item(Stock::Finite(5)));
+        let before = *items.get(position);
+        assert!(!items.give(position, 6));
+        assert_eq!(*items.get(position), before);
+        let mut copy = before;
+        assert_eq!(copy.adjust(-6), Err(Refusal::InsufficientStock { remaining: 5 }));
+        assert_eq!(copy.adjust(i64::MAX), Err(Refusal::StockOverflow));
+        assert_eq!(copy.adjust(i64::MIN), Err(Refusal::InsufficientStock { remaining: 5 }));
+        assert_eq!(copy.set_stock(Stock::Finite(QUANTITY_MAX + 1)), Err(Refusal::StockOverflow));
+        assert_eq!(copy, before);
+    }
+
+    /// The checks that `verify` relies on are able to fail.
+    #[test]
+    fn weights_that_are_not_those_of_the_items_are_found() {
+        let mut items = Items::new(true);
+        items.push("gold".to_owned().try_into().unwrap(), item(Stock::Finite(5)));
+        assert_eq!(items.check(), Ok(()));
+        items.slots.get_mut(0).item.weight = Weight(8);
+        assert!(items.check().is_err());
+    }
+}

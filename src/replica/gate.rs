@@ -102,7 +102,7 @@ impl Gate<'_> {
             return Ok(());
         }
         ensure(!(message.term == self.term && self.role == Role::Leader), "a second leader of our own term")?;
-        let at_index = (index <= self.commit).then(|| (index, log_term));
+        let at_index = (index <= self.commit).then_some((index, log_term));
         let committed =
             entries.iter().filter(|entry| entry.index <= self.commit).map(|entry| (entry.index, entry.term));
         for (index, term) in at_index.into_iter().chain(committed) {

@@ -17,8 +17,8 @@ use crate::{
 
 /// Length up to which requests, or answers, share a frame; a longer one travels alone.
 pub(super) const SHARED_FRAME_BYTES_MAX: usize = 1 << 20;
-/// Longest reason that a refusal is told to a peer with, in bytes.
-pub(super) const REASON_BYTES_MAX: usize = 256;
+/// Longest reason of a peer's that is passed on to a caller, in characters.
+pub(super) const REASON_CHARS_MAX: usize = 256;
 
 /// A frame between peers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub enum PeerMessage {
     TransferRefused {
         /// The number of the wish.
         wish: u64,
-        /// Why, for people: at most 256 bytes.
+        /// Why, for people; cut to 256 characters.
         why: String,
     },
 }

@@ -119,7 +119,9 @@ mod tests {
         WriteSet { number, ..WriteSet::default() }
     }
 
-    fn slow(fails_at: u64) -> (Arc<Semaphore>, Arc<Mutex<Vec<Vec<u64>>>>, Writer, mpsc::Receiver<Report>) {
+    type Commits = Arc<Mutex<Vec<Vec<u64>>>>;
+
+    fn slow(fails_at: u64) -> (Arc<Semaphore>, Commits, Writer, mpsc::Receiver<Report>) {
         let (gate, commits) = (Arc::new(Semaphore::new(0)), Arc::default());
         let store = Slow { gate: gate.clone(), commits: Arc::clone(&commits), fails_at };
         let (writer, reports, _) = Writer::start(store);

@@ -28,7 +28,7 @@ use super::{
     forwards::Forwards,
     handle::{Ask, TIMEOUT_MAX},
     inputs::Event,
-    peer::{PeerMessage, REASON_BYTES_MAX, in_frames},
+    peer::{PeerMessage, REASON_CHARS_MAX, in_frames},
     quorum_time::QuorumTime,
     requests::Teller,
     station::Station,
@@ -39,13 +39,26 @@ use super::{
 /// How long a node that is asked to stop goes on answering what it accepted.
 const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// How many heartbeats a leader that stops looks for a successor.
+const SUCCESSOR_HEARTBEATS: u64 = 3;
+
 /// How a node that is asked to stop comes to its end.
 #[derive(Clone, Copy, Debug)]
 struct Drain {
     /// When it ends, whatever is open.
     until: Tick,
-    /// It has tried to hand leadership over.
-    handed_over: bool,
+    succession: Succession,
+}
+
+/// How far a leader that stops has come with handing leadership over.
+#[derive(Clone, Copy, Debug)]
+enum Succession {
+    /// It still has to answer what it accepted.
+    Later,
+    /// It looks for somebody until then: raft now and then forgets for a heartbeat who answers.
+    Seeking { until: Tick },
+    /// Somebody is to take over.
+    Named,
 }
 
 /// A founded node.
@@ -126,8 +139,9 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         self.forward();
         self.propose()?;
         self.send_answers();
+        // What was dropped on its way out was dropped alone: of what left before it nothing is known to be lost.
         for peer in self.station.take_unreachable() {
-            self.handle_unreachable(peer)?;
+            self.step(Input::Unreachable { peer })?;
         }
         self.end_if_drained()
     }
@@ -207,6 +221,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             }
             PeerMessage::Transfer { wish, to } => self.hand_over(wish, Some(from), to)?,
             PeerMessage::TransferRefused { wish, why } => {
+                let why = why.chars().take(REASON_CHARS_MAX).collect();
                 self.station.transfers.handle_refusal(wish, Leader::Peer(from), why);
             }
         }
@@ -288,8 +303,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             // Who does not lead is asked by mistake, and who hands over already will be done soon: both are asked again.
             Err(TransferRefused::NotLeader | TransferRefused::UnderWay) => Ok(()),
             Err(refused) => {
-                let mut why = refused.to_string();
-                why.truncate(why.floor_char_boundary(REASON_BYTES_MAX));
+                let why = refused.to_string();
                 match peer {
                     Some(peer) => _ = self.station.send(peer, PeerMessage::TransferRefused { wish, why }),
                     None => self.station.transfers.handle_refusal(wish, Leader::Here, why),
@@ -358,7 +372,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         self.station.close();
         self.forwards.close();
         let until = clock.now().plus(clock.ticks_in(DRAIN_MAX));
-        self.drain.get_or_insert(Drain { until, handed_over: false });
+        self.drain.get_or_insert(Drain { until, succession: Succession::Later });
     }
 
     /// A node that is asked to stop first answers what it accepted, then hands leadership over if somebody can take it.
@@ -370,11 +384,20 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         if !self.station.requests.is_empty() || !self.forwards.is_empty() {
             return Ok(false);
         }
-        if drain.handed_over || self.view.leader != Leader::Here {
-            return Ok(self.view.leader != Leader::Here);
+        if self.view.leader != Leader::Here || self.replica.founders().disks.len() == 1 {
+            return Ok(true);
         }
-        let Some(to) = self.successor() else { return Ok(true) };
-        self.drain = Some(Drain { handed_over: true, ..drain });
+        let now = self.station.now();
+        let until = match drain.succession {
+            Succession::Named => return Ok(false),
+            Succession::Seeking { until } => until,
+            Succession::Later => now.plus(SUCCESSOR_HEARTBEATS * self.station.config.heartbeat_ticks as u64),
+        };
+        let Some(to) = self.successor() else {
+            self.drain = Some(Drain { succession: Succession::Seeking { until }, ..drain });
+            return Ok(now >= until);
+        };
+        self.drain = Some(Drain { succession: Succession::Named, ..drain });
         self.step(Input::Transfer { to })?;
         Ok(false)
     }

@@ -1,7 +1,8 @@
 //! Wishes to hand leadership over, on whichever node they were expressed. Sans-I/O.
 //!
 //! A wish is fulfilled when its target is seen to lead. Until then it is brought to whoever leads, again when the leader or
-//! the term changes, and now and then since frames get lost; asking twice does no harm.
+//! the term changes, and now and then since frames get lost; asking twice does no harm. The first refusal is not final:
+//! raft forgets once in an election timeout, for a heartbeat, which followers answer.
 
 use tokio::sync::oneshot;
 
@@ -14,8 +15,8 @@ use crate::{
     types::{ReplicaId, Term},
 };
 
-/// How long to wait before asking again, in ticks.
-const AGAIN_TICKS: u64 = 10;
+/// How long to wait before asking again, in ticks: no multiple of an election timeout.
+const AGAIN_TICKS: u64 = 7;
 /// Most wishes that wait.
 const WISHES_MAX: usize = 64;
 
@@ -40,6 +41,8 @@ struct Wish {
     reply: oneshot::Sender<Result<(), Failure>>,
     /// Whom it was last brought to, in which term; to be asked again at this tick.
     asked: Option<(Leader, Term, Tick)>,
+    /// It was refused once.
+    is_refused: bool,
 }
 
 /// The wishes that are not fulfilled.
@@ -57,7 +60,7 @@ impl Transfers {
             return;
         }
         self.numbered += 1;
-        self.wishes.push(Wish { id: self.numbered, to, deadline, reply, asked: None });
+        self.wishes.push(Wish { id: self.numbered, to, deadline, reply, asked: None, is_refused: false });
     }
 
     /// Answers what is fulfilled, and says what is to be done for the others. `me` is this node.
@@ -80,10 +83,13 @@ impl Transfers {
         self.settle(|wish| wish.deadline <= now, answer);
     }
 
-    /// The leader that was asked refuses: this node itself, or `from`.
+    /// The leader that was asked refuses: this node itself, or `from`. The second time is final.
     pub fn handle_refusal(&mut self, wish: WishId, from: Leader, why: String) {
-        let was_asked = |asked: Option<(Leader, _, _)>| asked.is_some_and(|(leader, _, _)| leader == from);
-        self.settle(|open| open.id == wish && was_asked(open.asked), || Err(refused(why.clone())));
+        let was_asked = |open: &Wish| open.id == wish && open.asked.is_some_and(|(leader, _, _)| leader == from);
+        self.settle(|open| was_asked(open) && open.is_refused, || Err(refused(why.clone())));
+        if let Some(open) = self.wishes.iter_mut().find(|open| was_asked(open)) {
+            open.is_refused = true;
+        }
     }
 
     fn settle(&mut self, which: impl Fn(&Wish) -> bool, answer: impl Fn() -> Result<(), Failure>) {
@@ -152,7 +158,8 @@ mod tests {
         transfers.handle_view(view(1, Leader::Peer(ReplicaId(2))), ME, Tick(1));
         transfers.handle_refusal(1, Leader::Peer(ReplicaId(9)), "no".to_owned());
         transfers.handle_refusal(2, Leader::Peer(ReplicaId(2)), "no".to_owned());
-        assert!(answer.try_recv().is_err());
+        transfers.handle_refusal(1, Leader::Peer(ReplicaId(2)), "not now".to_owned());
+        assert!(answer.try_recv().is_err(), "the first refusal is not final");
         transfers.handle_refusal(1, Leader::Peer(ReplicaId(2)), "no".to_owned());
         assert_eq!(answer.try_recv().unwrap(), Err(refused("no".to_owned())));
     }

@@ -1,7 +1,7 @@
 //! TCP connections, admitted while there is room: so many in all, so many from one address.
 //!
-//! A connection over a bound is closed at once, before a byte of it is read: its client sees that it is refused, and the
-//! ones that are served stay served.
+//! A connection over a bound is closed at once, before a byte of it is read: its client sees that it is refused, and
+//! the ones that are served stay served.
 
 use std::{
     collections::BTreeMap,

@@ -1,17 +1,18 @@
 //! The gRPC server: both services, health and reflection on one port, plaintext or TLS.
 //!
-//! **Bounds**, so that no client can hold more than its share: connections ([`ConnectionLimits`]), 64 streams each, 64 KiB
-//! a message (1 MiB for `tombola.v1`, whose CreatePool carries a catalog), 8 KiB of headers, keep-alive after 20 s of
-//! silence with 10 s to answer, a connection for an hour.
+//! **Bounds**, so that no client can hold more than its share: connections ([`ConnectionLimits`]), 64 streams each, 64
+//! KiB a message (1 MiB for `tombola.v1`, whose CreatePool carries a catalog), 8 KiB of headers, keep-alive after 20 s
+//! of silence with 10 s to answer, a connection for an hour.
 //!
-//! **Health** (`grpc.health.v1`): "" is the process. The names of the services are SERVING when a linearizable read would
-//! succeed now; one small read a second finds that out, however many ask.
+//! **Health** (`grpc.health.v1`): "" is the process. The names of the services are SERVING when a linearizable read
+//! would succeed now; one small read a second finds that out, however many ask.
 //!
-//! **Stopping**: when the shutdown signal comes, health says NOT_SERVING, the listener closes, streams are told, and what
-//! was accepted is answered, for [`GRACE`] at most. Clients that hold a connection longer lose it with the process.
+//! **Stopping**: when the shutdown signal comes, health says NOT_SERVING, the listener closes, streams are told, and
+//! what was accepted is answered, for [`GRACE`] at most. Clients that hold a connection longer lose it with the
+//! process.
 //!
-//! **Reflection** (v1 and v1alpha, as different versions of grpcurl ask for either) is a switch: it tells strangers what
-//! they can ask.
+//! **Reflection** (v1 and v1alpha, as different versions of grpcurl ask for either) is a switch: it tells strangers
+//! what they can ask.
 
 use std::{convert::Infallible, fmt, future::Future, time::Duration};
 
@@ -223,8 +224,8 @@ fn tls_config(tls: &GrpcTls) -> ServerTlsConfig {
     }
 }
 
-/// Tries again and again whether a linearizable read succeeds, and tells health. One read at a time: a lookup of a single
-/// key, whatever the size of the state.
+/// Tries again and again whether a linearizable read succeeds, and tells health. One read at a time: a lookup of a
+/// single key, whatever the size of the state.
 async fn probe(node: &NodeHandle, health: &HealthReporter) -> Infallible {
     let key = RequestKey::new(Millis(0), [0; 10]);
     let mut told = None;

@@ -1,11 +1,12 @@
-//! The predecessor's service, `rewardpool.RewardPoolService`, on pool `default`: wire-compatible, and as they promised it,
-//! where their own code did not hold (a read counts everything answered, quantities saturate, an unknown item is an error).
+//! The predecessor's service, `rewardpool.RewardPoolService`, on pool `default`: wire-compatible, and as they promised
+//! it, where their own code did not hold (a read counts everything answered, quantities saturate, an unknown item is an
+//! error).
 //!
-//! **Draw** is a conversation: requests on one stream are served one after another, each by exactly `count` responses in
-//! order. A request is split into commands of at most [`DRAWS_PER_COMMAND_MAX`] draws, and the next command is made only
-//! when the responses of the last one have left for the client, so a request for two billion draws costs what its client
-//! takes off the stream. What the pool says (empty, paused) stands in the response; a gRPC status means that the service
-//! failed, and ends the stream. When the service stops, draws that were asked for and not made get
+//! **Draw** is a conversation: requests on one stream are served one after another, each by exactly `count` responses
+//! in order. A request is split into commands of at most [`DRAWS_PER_COMMAND_MAX`] draws, and the next command is made
+//! only when the responses of the last one have left for the client, so a request for two billion draws costs what its
+//! client takes off the stream. What the pool says (empty, paused) stands in the response; a gRPC status means that the
+//! service failed, and ends the stream. When the service stops, draws that were asked for and not made get
 //! [`CANCELLED`] with request id 0, then the stream ends UNAVAILABLE.
 //!
 //! Callers send no key here, so the node makes one for its own retries: an answer that is lost stays lost.

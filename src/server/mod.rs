@@ -1,9 +1,9 @@
 //! Thin adapters on [`crate::runtime::NodeHandle`]: gRPC and the native protocol.
 //!
-//! Nothing is decided here. An adapter turns what arrives into the words of [`crate::api`] and [`crate::pool`], asks the
-//! node, and turns the answer back; what the types of those words refuse (names, keys, ranges) is refused here, with the
-//! code MALFORMED, and everything else is the node's to judge. Each adapter bounds what one client can hold: streams,
-//! calls in flight, bytes of a message, time.
+//! Nothing is decided here. An adapter turns what arrives into the words of [`crate::api`] and [`crate::pool`], asks
+//! the node, and turns the answer back; what the types of those words refuse (names, keys, ranges) is refused here,
+//! with the code MALFORMED, and everything else is the node's to judge. Each adapter bounds what one client can hold:
+//! streams, calls in flight, bytes of a message, time.
 //!
 //! - [`grpc`]: one tonic server with both services, health and reflection;
 //! - [`legacy`]: the predecessor's `rewardpool.RewardPoolService`, bit for bit;
@@ -13,8 +13,8 @@
 //! - [`status`]: the one mapping of refusals and failures to gRPC;
 //! - [`proto`]: the generated code.
 //!
-//! What is deliberately absent: roles (whoever is let in may do everything; the certificate's name goes into the log), and
-//! any state of its own.
+//! What is deliberately absent: roles (whoever is let in may do everything; the certificate's name goes into the log),
+//! and any state of its own.
 
 mod accept;
 mod caller;

@@ -1,15 +1,16 @@
 //! The native client protocol, served: frames of [`crate::client`] on QUIC streams.
 //!
-//! A stream is read by one loop and written by another. The reader turns every call into a task of its own, so that a slow
-//! one holds up nobody; the writer puts all replies that are waiting into one frame, so that batches form by themselves
-//! under load and an answer waits for nothing when there is none.
+//! A stream is read by one loop and written by another. The reader turns every call into a task of its own, so that a
+//! slow one holds up nobody; the writer puts all replies that are waiting into one frame, so that batches form by
+//! themselves under load and an answer waits for nothing when there is none.
 //!
-//! **Bounds.** [`STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from the moment
-//! it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control holds the client
-//! back. Time: what the call allows, at most 10 s.
+//! **Bounds.** [`STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from the
+//! moment it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control
+//! holds the client back. Time: what the call allows, at most 10 s.
 //!
-//! **Bad bytes** close the connection with [`CloseCode::Malformed`] and the reason: after them no frame boundary is known.
-//! Nothing of a malformed frame is executed; frames before it are. A reply that fits no frame is answered as a failure.
+//! **Bad bytes** close the connection with [`CloseCode::Malformed`] and the reason: after them no frame boundary is
+//! known. Nothing of a malformed frame is executed; frames before it are. A reply that fits no frame is answered as a
+//! failure.
 
 use std::{
     future::Future,
@@ -67,9 +68,9 @@ struct Session {
     in_flight: Arc<Semaphore>,
 }
 
-/// Serves clients as they come in, until `shutdown` is over; then what they have in flight is answered, for [`GRACE`] at
-/// most, and their connections are closed with [`CloseCode::Draining`]. Stop the node only after that, or stop it first:
-/// then what is in flight is answered by its refusals.
+/// Serves clients as they come in, until `shutdown` is over; then what they have in flight is answered, for [`GRACE`]
+/// at most, and their connections are closed with [`CloseCode::Draining`]. Stop the node only after that, or stop it
+/// first: then what is in flight is answered by its refusals.
 pub async fn serve(
     mut clients: mpsc::Receiver<ClientConnection>,
     node: NodeHandle,

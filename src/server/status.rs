@@ -1,9 +1,10 @@
 //! The one mapping of refusals and failures to gRPC (`semantics.md` section 10).
 //!
-//! Every status carries an ErrorInfo: the stable code as its reason, [`DOMAIN`], and in its metadata what is known. That
-//! is how a caller tells *surely not applied* from *possibly applied*: a status without it comes from the transport and
-//! means nothing is known. What may be sent again as it is, because it is surely not applied and time may mend it, carries
-//! a RetryInfo as well; an unknown outcome does not, since only the same request under the same key may be sent again.
+//! Every status carries an ErrorInfo: the stable code as its reason, [`DOMAIN`], and in its metadata what is known.
+//! That is how a caller tells *surely not applied* from *possibly applied*: a status without it comes from the
+//! transport and means nothing is known. What may be sent again as it is, because it is surely not applied and time may
+//! mend it, carries a RetryInfo as well; an unknown outcome does not, since only the same request under the same key
+//! may be sent again.
 
 use std::{collections::HashMap, time::Duration};
 

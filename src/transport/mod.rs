@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::types::ReplicaId;
 
 #[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
 pub mod certs;
 #[cfg(not(madsim))]
 mod error;
@@ -19,6 +20,7 @@ pub mod frame;
 #[cfg(not(madsim))]
 pub mod identity;
 #[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
 pub mod quic;
 #[cfg(not(madsim))]
 pub mod tls;

@@ -180,7 +180,7 @@ impl fmt::Display for Diagnostic {
 
 /// Everything that was found wrong; nothing was started or changed. Never empty.
 #[derive(Clone, Debug)]
-pub struct Rejected(Vec<Diagnostic>);
+pub struct Rejected(pub(super) Vec<Diagnostic>);
 
 impl Rejected {
     /// `value` if nothing is wrong.

@@ -16,7 +16,7 @@ pub struct File {
     /// Where the node keeps its data.
     pub data_dir: Option<Spanned<String>>,
     /// Certificates and keys.
-    pub tls: Option<Tls>,
+    pub tls: Option<Spanned<Tls>>,
     /// The native side, which peers and clients share.
     #[serde(default)]
     pub quic: Quic,

@@ -44,10 +44,8 @@ pub(super) fn resolve(source: &Source, file: File, overrides: &Overrides) -> Res
         _ => resolver.ours(file),
     };
     let Resolver { rows, wrong, .. } = resolver;
-    match settings {
-        Some(settings) => Rejected::unless_any(wrong, Settings { rows, ..settings }),
-        None => Rejected::unless_any(wrong, ()).and_then(|()| unreachable!("no settings, and nothing wrong")),
-    }
+    // Without settings something is wrong: whatever gives none has said why.
+    settings.filter(|_| wrong.is_empty()).map(|settings| Settings { rows, ..settings }).ok_or(Rejected(wrong))
 }
 
 /// The settling of one file: values that are settled, and what was found wrong so far.
@@ -67,7 +65,7 @@ impl Resolver<'_> {
         let node = self.node(file.node.as_ref());
         let cluster = self.cluster(file.cluster.as_ref(), file.node.as_ref(), node);
         let data_dir = self.data_dir(file.data_dir.as_ref());
-        let tls = self.tls(file.tls.as_ref(), node);
+        let tls = self.tls(file.tls.as_ref().map(|tls| &tls.value), node);
         let timing = self.timing(&file.timing);
         let catalog = self.catalog(file.pool.as_ref());
         let (id, members, limits) = cluster?;
@@ -95,6 +93,7 @@ impl Resolver<'_> {
         for (key, at) in [
             ("node", file.node.as_ref().map(|node| node.referenced)),
             ("data_dir", file.data_dir.as_ref().map(|dir| dir.referenced)),
+            ("tls", file.tls.as_ref().map(|tls| tls.referenced)),
         ] {
             if let Some(at) = at {
                 self.wrong(
@@ -103,7 +102,9 @@ impl Resolver<'_> {
                 );
             }
         }
-        let working_dir = self.path(file.working_dir.as_ref()?);
+        let working_dir = file.working_dir.as_ref()?;
+        let (origin, working_dir) = (line_of(working_dir), self.path(working_dir));
+        self.rows.push(Row { key: "working_dir".into(), value: working_dir.display().to_string(), origin });
         let ours = working_dir.join("tombola");
         let node = ReplicaId(1);
         let default_port = GRPC_PORT_BASE;

@@ -151,6 +151,14 @@ fn the_predecessors_file_is_one_plaintext_node_with_one_warning() {
 }
 
 #[test]
+fn our_keys_in_the_predecessors_file_are_refused_and_not_left_out() {
+    for line in ["node: 1", "data_dir: data", "tls: { dir: certs }"] {
+        let rejected = settled(&format!("{PREDECESSOR}{line}\n")).unwrap_err().to_string();
+        assert!(rejected.starts_with("dir/config.yaml:18:") && rejected.contains("needs a `cluster`"), "{rejected}");
+    }
+}
+
+#[test]
 fn the_predecessors_keys_beside_ours_are_warned_about() {
     let settings = settled(&format!("{RIGHT}working_dir: tmp\nwal: {{ formatter: json }}\n")).unwrap();
     assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);

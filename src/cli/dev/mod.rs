@@ -31,7 +31,7 @@ use super::{
     ports::{self, GRPC_PORT_BASE},
     signals::StopSignals,
 };
-use crate::pool::CatalogItem;
+use crate::{pool::CatalogItem, types::ReplicaId};
 
 /// Flag that moves all ports.
 const PORT_FLAG: &str = "--grpc-port";
@@ -104,7 +104,12 @@ fn plan(args: &Args, catalog: Option<Vec<CatalogItem>>, place: &Place) -> Result
         let message = format!("{} holds a cluster of {} nodes, not of {nodes}", place.dir.display(), existing.nodes);
         return Err(CliError::usage(message).hint("leave out --nodes, or name another --data-dir"));
     }
-    ports::check_free(nodes, grpc_port, PORT_FLAG)?;
+    ports::check_free(nodes, grpc_port, PORT_FLAG).map_err(|error| match left_behind(place, nodes) {
+        Some(pids) => {
+            error.hint(format!("nodes of a `dev` that was killed may still run here; to stop them: kill {pids}"))
+        }
+        None => error,
+    })?;
     let (cluster, before) = match existing {
         Some(existing) => (existing.cluster, existing.catalog),
         None => (place.found(nodes)?, sample_catalog()),
@@ -112,4 +117,11 @@ fn plan(args: &Args, catalog: Option<Vec<CatalogItem>>, place: &Place) -> Result
     let plan = Plan { cluster, nodes, grpc_port, catalog: catalog.unwrap_or(before) };
     place.configure(&plan)?;
     Ok(plan)
+}
+
+/// The processes that hold nodes' data in this directory, although no `dev` does.
+fn left_behind(place: &Place, nodes: u64) -> Option<String> {
+    let pids = (1..=nodes).filter_map(|node| place.holder(ReplicaId(node)));
+    let pids: Vec<_> = pids.filter(|&pid| processes::exists(pid)).map(|pid| pid.to_string()).collect();
+    (!pids.is_empty()).then(|| pids.join(" "))
 }

@@ -160,10 +160,10 @@ impl<'a> Supervisor<'a> {
             if life == Life::Down {
                 self.report(node, &format!("(pid {pid}), which was started by hand, has ended"));
             } else {
+                self.publish(&self.describe());
                 output::stderr(&format!(
                     "node {node} is back as pid {pid}; it was started by hand, and is not stopped from here"
                 ));
-                self.publish(&self.describe());
             }
         }
     }

@@ -261,7 +261,8 @@ impl Keys {
         Millis(now.0.saturating_sub(age_ms_max))
     }
 
-    /// May a command be executed under a key that was not found? Makes room for its record.
+    /// May a command be executed under a key that was not found? Makes room for its record, if need be by forgetting keys
+    /// of its own time and later: it is not among those, since it was looked for.
     pub(super) fn admit(&mut self, command: &Command, now: Millis) -> Result<(), Refusal> {
         let (pool, time) = (&command.pool, command.key.time());
         let floor = self.floor_of_key(pool, &command.key, now);
@@ -276,10 +277,7 @@ impl Keys {
         if ring.is_closed(bucket_number(time)) {
             return Err(Refusal::KeyTableFull);
         }
-        self.make_room(pool, kind.budget(), now)?;
-        // What was dropped to make room may have raised the floor over this very key.
-        let floor = self.floor_of_key(pool, &command.key, now);
-        if time <= floor { Err(Refusal::KeyExpired { floor, now }) } else { Ok(()) }
+        self.make_room(pool, kind.budget(), now)
     }
 
     /// Stores what was told under a key that was admitted.

@@ -1,9 +1,13 @@
 //! Tests of the state machine as a whole. What a single file promises is tested in that file.
 
 mod behaviour;
+mod distribution;
+mod formats;
+mod keys;
+mod random;
 
 use super::*;
-use crate::types::{Entropy, Millis};
+use crate::types::{Entropy, Index, Millis};
 
 /// When these tests begin: 2025-01-01.
 const START: Millis = Millis(1_735_689_600_000);
@@ -11,6 +15,8 @@ const START: Millis = Millis(1_735_689_600_000);
 /// A state machine, fed one batch at a time.
 struct Bench {
     machine: StateMachine,
+    /// Whose [`Bench::command`]s are made.
+    pool: PoolId,
     now: Millis,
     entries: Vec<Vec<u8>>,
     keys_made: u64,
@@ -18,7 +24,8 @@ struct Bench {
 
 impl Bench {
     fn new(limits: Limits) -> Self {
-        Self { machine: StateMachine::founding(limits), now: START, entries: Vec::new(), keys_made: 0 }
+        let (machine, pool) = (StateMachine::founding(limits), PoolId::default_pool());
+        Self { machine, pool, now: START, entries: Vec::new(), keys_made: 0 }
     }
 
     /// A fresh caller's key of now.
@@ -29,7 +36,7 @@ impl Bench {
 
     fn command(&mut self, action: Action) -> Command {
         let key = self.key();
-        command("default", key, action)
+        command(self.pool.as_str(), key, action)
     }
 
     /// Applies a batch; its entropy follows from its index.
@@ -56,7 +63,7 @@ impl Bench {
     }
 
     fn item(&self, id: &str) -> ItemState {
-        let Answer::Pool(pool) = self.machine.query(&Query::Pool(PoolId::default_pool())) else { panic!("no pool") };
+        let Answer::Pool(pool) = self.machine.query(&Query::Pool(self.pool.clone())) else { panic!("no pool") };
         pool.items.into_iter().find(|item| item.id.as_str() == id).expect("the item is listed")
     }
 

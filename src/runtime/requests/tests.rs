@@ -199,9 +199,12 @@ fn at_the_deadline_what_never_left_is_surely_not_applied() {
     assert_eq!(answer.try_recv().unwrap(), Err(overloaded().into()), "there is a leader, but no turn came");
 }
 
+/// What happens to a bench's request.
+type Deed = fn(&mut Bench);
+
 #[test]
 fn at_the_deadline_what_may_be_in_a_log_is_unknown() {
-    let sends: [(Leader, fn(&mut Bench)); 3] = [
+    let sends: [(Leader, Deed); 3] = [
         (Leader::Here, |bench| _ = bench.propose()),
         (Leader::Peer(PEER), |bench| _ = bench.forward(PEER, 39)),
         (Leader::Peer(PEER), |bench| {
@@ -221,7 +224,7 @@ fn at_the_deadline_what_may_be_in_a_log_is_unknown() {
 
 #[test]
 fn what_this_replica_or_the_transport_gives_back_is_surely_not_applied() {
-    let gives_back: [(Leader, fn(&mut Bench)); 3] = [
+    let gives_back: [(Leader, Deed); 3] = [
         (Leader::Here, |bench| {
             let id = bench.propose();
             bench.tell(id, Teller::Here, NOT_PROPOSED);

@@ -86,7 +86,8 @@ macro_rules! expect {
     };
 }
 
-/// A number that must be in 1 to `max`. Only for what no type of the node's could hold otherwise: the node checks the rest.
+/// A number that must be in 1 to `max`. Only for what no type of the node's could hold otherwise: the node checks the
+/// rest.
 fn in_range<N: TryFrom<u32>>(name: &str, value: u32, max: u32) -> Result<N, Status> {
     let legal = (1..=max).contains(&value).then(|| N::try_from(value).ok()).flatten();
     legal.ok_or_else(|| status::malformed(format!("{name} is {value}: it must be 1 to {max}")))

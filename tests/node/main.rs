@@ -1,0 +1,5 @@
+//! Whole nodes over a network and disks in memory: what a caller of [`tombola::runtime::NodeHandle`] meets.
+
+mod faults;
+mod serving;
+mod world;

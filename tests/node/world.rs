@@ -1,0 +1,422 @@
+//! Nodes in one process: a network, disks and clocks in memory, with the faults that the tests ask for.
+//!
+//! Time is real, since ticks are; so no test here may assert how long anything takes, beyond what the node promises.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tombola::{
+    api::{Consistency, Failure, NodeStatus},
+    durable::{
+        Entry, Founders, FoundingWrite, HardState, Identity, Recovered, RecoveredLog, RecoveredState, Snapshot,
+        WriteSet,
+    },
+    pool::{Answer, CatalogItem, ItemState, Limits, PoolId, PoolState, Query, RequestKey, Stock, Weight},
+    runtime::{Environment, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError, Stopped},
+    transport::{Dropped, Event, Transport},
+    types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
+};
+
+/// Longest that anything in these tests may take before it counts as never.
+pub const NEVER: Duration = Duration::from_secs(60);
+/// What callers allow a request.
+pub const PATIENT: Duration = Duration::from_secs(10);
+/// What callers allow a request that they expect to fail.
+pub const BRIEF: Duration = Duration::from_millis(600);
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// What is wrong with the network.
+#[derive(Default)]
+struct Faults {
+    /// Frames on these links vanish, without a word.
+    cut: BTreeSet<(ReplicaId, ReplicaId)>,
+    /// Every so many-th frame vanishes.
+    loses_one_in: Option<u64>,
+    /// Every so many-th frame comes twice, the second time after what came meanwhile.
+    doubles_one_in: Option<u64>,
+    /// Frames sent.
+    sent: u64,
+    /// Second copies on their way.
+    copies: Vec<(ReplicaId, Event)>,
+}
+
+#[derive(Default)]
+struct Network {
+    inboxes: BTreeMap<ReplicaId, mpsc::Sender<Event>>,
+    faults: Faults,
+}
+
+/// One node's end of the network.
+struct Link {
+    me: ReplicaId,
+    network: Arc<Mutex<Network>>,
+    inbox: mpsc::Receiver<Event>,
+}
+
+impl Transport for Link {
+    fn send(&mut self, to: ReplicaId, frame: Bytes) -> Result<(), Dropped> {
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        let (faults, inboxes) = (&mut network.faults, &network.inboxes);
+        let inbox = inboxes.get(&to).ok_or(Dropped)?;
+        faults.sent += 1;
+        let hits = |one_in: Option<u64>| one_in.is_some_and(|one_in| faults.sent.is_multiple_of(one_in));
+        if faults.cut.contains(&(self.me, to)) || hits(faults.loses_one_in) {
+            return Ok(());
+        }
+        let event = Event::Frame { from: self.me, frame };
+        let is_doubled = hits(faults.doubles_one_in);
+        inbox.try_send(event.clone()).map_err(|_| Dropped)?;
+        for (to, copy) in faults.copies.drain(..) {
+            let _ = inboxes.get(&to).map(|inbox| inbox.try_send(copy));
+        }
+        if is_doubled {
+            faults.copies.push((to, event));
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Option<Event> {
+        self.inbox.recv().await
+    }
+}
+
+/// What a disk holds.
+#[derive(Default)]
+struct Image {
+    prepared: Option<Founders>,
+    snapshot: Option<Snapshot>,
+    hard_state: HardState,
+    entries: Vec<Entry>,
+    /// Handles of earlier incarnations write nothing.
+    incarnation: u64,
+    commits: u64,
+    fails: bool,
+}
+
+impl Image {
+    fn write(&mut self, write: WriteSet) {
+        match write.founding {
+            Some(FoundingWrite::Prepare(founders)) => self.prepared = Some(founders),
+            Some(FoundingWrite::Found(snapshot)) => self.snapshot = Some(snapshot),
+            None => {}
+        }
+        if let Some(hard_state) = write.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(first) = write.entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+        }
+        self.entries.extend(write.entries);
+    }
+
+    fn state(&self) -> RecoveredState {
+        match &self.snapshot {
+            None => RecoveredState::Unfounded { prepared: self.prepared.clone() },
+            Some(snapshot) => RecoveredState::Founded(RecoveredLog {
+                genesis: snapshot.meta.genesis(),
+                hard_state: self.hard_state,
+                snapshot: snapshot.clone(),
+                entries: self.entries.clone(),
+            }),
+        }
+    }
+}
+
+/// A disk that keeps what was committed, and can be made to stall or fail.
+#[derive(Clone, Default)]
+pub struct Disk {
+    image: Arc<Mutex<Image>>,
+    /// Commits pass while there is a permit to be had.
+    stalled: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Disk {
+    /// Lets no commit pass until the guard is dropped.
+    pub async fn stall(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.stalled.clone().lock_owned().await
+    }
+
+    /// Fails every commit from now on.
+    pub fn fail(&self) {
+        self.image.lock().expect("no panic holds it").fails = true;
+    }
+}
+
+struct Handle {
+    disk: Disk,
+    incarnation: u64,
+}
+
+impl Persist for Handle {
+    async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
+        let _passes = self.disk.stalled.lock().await;
+        tokio::task::yield_now().await;
+        let mut image = self.disk.image.lock().expect("no panic holds it");
+        if image.fails || image.incarnation != self.incarnation {
+            return Err(PersistError("unplugged".to_owned()));
+        }
+        writes.into_iter().for_each(|write| image.write(write));
+        image.commits += 1;
+        Ok(())
+    }
+}
+
+/// A machine's clock and entropy.
+#[derive(Clone)]
+struct Machine {
+    state: Arc<AtomicU64>,
+    has_entropy: Arc<AtomicBool>,
+}
+
+impl Environment for Machine {
+    /// SplitMix64 (Steele, Lea, Flood 2014): for tests alone.
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        if !self.has_entropy.load(Ordering::Relaxed) {
+            return Err(NoEntropy);
+        }
+        for part in bytes.chunks_mut(8) {
+            let state = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            part.copy_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes()[..part.len()]);
+        }
+        Ok(())
+    }
+
+    fn wall(&mut self) -> Millis {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+        Millis(since.as_millis() as u64)
+    }
+
+    fn tick(&self) -> Duration {
+        TICK
+    }
+}
+
+/// Nodes that run, and what they run on.
+pub struct World {
+    catalog: Vec<CatalogItem>,
+    network: Arc<Mutex<Network>>,
+    voters: Vec<ReplicaId>,
+    disks: BTreeMap<ReplicaId, Disk>,
+    machines: BTreeMap<ReplicaId, Machine>,
+    nodes: BTreeMap<ReplicaId, Node>,
+}
+
+/// A replica.
+pub fn replica(number: u64) -> ReplicaId {
+    ReplicaId(number)
+}
+
+/// An item of a catalog.
+pub fn item(id: &str, stock: Stock, weight: u32) -> CatalogItem {
+    CatalogItem { item: id.parse().expect("a legal id"), stock, weight: Weight(weight) }
+}
+
+/// A key of now; the same number gives another key each time.
+pub fn key(number: u16) -> RequestKey {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let made = MADE.fetch_add(1, Ordering::Relaxed);
+    let mut unique = [0; 10];
+    unique[..2].copy_from_slice(&number.to_be_bytes());
+    unique[3..].copy_from_slice(&made.to_be_bytes()[1..]);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+    RequestKey::new(Millis(since.as_millis() as u64), unique)
+}
+
+/// The pool of all tests.
+pub fn pool() -> PoolId {
+    PoolId::default_pool()
+}
+
+impl World {
+    /// Voters that are not started yet.
+    pub fn new(voters: u64, catalog: &[CatalogItem]) -> Self {
+        let voters: Vec<_> = (1..=voters).map(ReplicaId).collect();
+        let machine = |voter: &ReplicaId| Machine {
+            state: Arc::new(AtomicU64::new(voter.0 << 32)),
+            has_entropy: Arc::new(AtomicBool::new(true)),
+        };
+        Self {
+            catalog: catalog.to_vec(),
+            network: Arc::default(),
+            disks: voters.iter().map(|voter| (*voter, Disk::default())).collect(),
+            machines: voters.iter().map(|voter| (*voter, machine(voter))).collect(),
+            nodes: BTreeMap::new(),
+            voters,
+        }
+    }
+
+    /// Voters that run, one of which leads and has imported the catalog.
+    pub async fn running(voters: u64, catalog: &[CatalogItem]) -> Self {
+        let mut world = Self::new(voters, catalog);
+        (1..=voters).for_each(|number| world.start(replica(number)));
+        world.stocked().await;
+        world
+    }
+
+    /// Waits until the catalog is in the pool.
+    pub async fn stocked(&self) {
+        let expected = self.catalog.len();
+        eventually("the catalog is imported", async || {
+            for handle in self.nodes.values().map(|node| &node.handle) {
+                if !items(handle, Consistency::Linearizable).await.is_ok_and(|items| items.len() == expected) {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+
+    /// Starts a node on what its disk holds.
+    pub fn start(&mut self, id: ReplicaId) {
+        let disk = self.disks[&id].clone();
+        let (state, incarnation) = {
+            let mut image = disk.image.lock().expect("no panic holds it");
+            image.incarnation += 1;
+            (image.state(), image.incarnation)
+        };
+        let mut disk_id = [0; 16];
+        disk_id[0] = id.0 as u8;
+        let (cluster, shard) = (ClusterId([7; 16]), ShardId::FIRST);
+        let identity = Identity { cluster, shard, replica: id, disk: DiskId(disk_id) };
+        let config = NodeConfig {
+            founders: self.voters.clone(),
+            heartbeat_ticks: 2,
+            election_ticks: 20,
+            limits: Limits::default(),
+            catalog: self.catalog.clone(),
+        };
+        let (outside, inbox) = mpsc::channel(1_024);
+        self.network.lock().expect("no panic holds it").inboxes.insert(id, outside);
+        let link = Link { me: id, network: self.network.clone(), inbox };
+        let handle = Handle { disk, incarnation };
+        let node = Node::start(config, Recovered { identity, state }, link, handle, self.machines[&id].clone());
+        self.nodes.insert(id, node);
+    }
+
+    /// Takes a node away without a word; its disk stays.
+    pub async fn crash(&mut self, id: ReplicaId) {
+        self.disks[&id].image.lock().expect("no panic holds it").incarnation += 1;
+        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        let node = self.nodes.remove(&id).expect("it runs");
+        node.task.abort();
+        assert!(node.task.await.is_err_and(|error| error.is_cancelled()), "it did not end by itself");
+    }
+
+    /// Asks a node to stop, and waits until it has.
+    pub async fn stop(&mut self, id: ReplicaId) -> Stopped {
+        let node = self.nodes.remove(&id).expect("it runs");
+        node.handle.stop().await;
+        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        node.task.await.expect("it does not panic")
+    }
+
+    /// Waits until a node ends by itself.
+    pub async fn ended(&mut self, id: ReplicaId) -> Stopped {
+        let node = self.nodes.remove(&id).expect("it runs");
+        tokio::time::timeout(NEVER, node.task).await.expect("it ends").expect("it does not panic")
+    }
+
+    pub fn node(&self, id: ReplicaId) -> &NodeHandle {
+        &self.nodes[&id].handle
+    }
+
+    /// The nodes that run.
+    pub fn running_nodes(&self) -> Vec<ReplicaId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// The nodes that run and are not this one.
+    pub fn others(&self, id: ReplicaId) -> Vec<ReplicaId> {
+        self.nodes.keys().copied().filter(|other| *other != id).collect()
+    }
+
+    pub fn disk(&self, id: ReplicaId) -> Disk {
+        self.disks[&id].clone()
+    }
+
+    /// Gives or takes a machine's entropy.
+    pub fn set_entropy(&self, id: ReplicaId, has: bool) {
+        self.machines[&id].has_entropy.store(has, Ordering::Relaxed);
+    }
+
+    /// Cuts a node off from all others, both ways.
+    pub fn isolate(&self, id: ReplicaId) {
+        let cut = &mut self.network.lock().expect("no panic holds it").faults.cut;
+        for other in self.voters.iter().filter(|other| **other != id) {
+            cut.extend([(id, *other), (*other, id)]);
+        }
+    }
+
+    /// Loses and doubles every so many-th frame.
+    pub fn disturb(&self, loses_one_in: u64, doubles_one_in: u64) {
+        let faults = &mut self.network.lock().expect("no panic holds it").faults;
+        (faults.loses_one_in, faults.doubles_one_in) = (Some(loses_one_in), Some(doubles_one_in));
+    }
+
+    /// Undoes [`Self::isolate`] and [`Self::disturb`].
+    pub fn heal(&self) {
+        self.network.lock().expect("no panic holds it").faults = Faults::default();
+    }
+
+    /// Waits until a node of these leads, in a way that a majority of them knows.
+    pub async fn leader_among(&self, among: &[ReplicaId]) -> ReplicaId {
+        eventually("somebody leads", async || {
+            let mut followers = BTreeMap::<ReplicaId, usize>::new();
+            for id in among {
+                let leader = status(self.node(*id)).await.replica.leader;
+                leader.into_iter().for_each(|leader| *followers.entry(leader).or_default() += 1);
+            }
+            followers.into_iter().find(|(leader, knowing)| among.contains(leader) && *knowing * 2 > among.len())
+        })
+        .await
+        .0
+    }
+
+    /// Waits until a node leads.
+    pub async fn leader(&self) -> ReplicaId {
+        self.leader_among(&self.running_nodes()).await
+    }
+}
+
+/// Waits until `probe` gives something.
+pub async fn eventually<T>(what: &str, probe: impl AsyncFn() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    tokio::time::timeout(NEVER, found).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+pub async fn status(handle: &NodeHandle) -> NodeStatus {
+    handle.status().await.expect("it runs")
+}
+
+/// The items of the pool.
+pub async fn items(handle: &NodeHandle, consistency: Consistency) -> Result<Vec<ItemState>, Failure> {
+    match handle.read(Query::Pool(pool()), consistency, BRIEF).await?.answer {
+        Answer::Pool(PoolState { items, .. }) => Ok(items),
+        other => panic!("the pool exists: {other:?}"),
+    }
+}
+
+/// How many units of all items were awarded.
+pub async fn awarded(handle: &NodeHandle) -> u64 {
+    let items = eventually("a read is answered", async || items(handle, Consistency::Linearizable).await.ok()).await;
+    items.iter().map(|item| item.awarded).sum()
+}
