@@ -196,7 +196,7 @@ impl Worker {
             }
         };
         tally.answered(start, called.retries);
-        tally.leader_changes += u64::from(called.leader_change.is_some());
+        tally.new_terms.extend(called.leader_change.map(|change| change.term));
         tally.outcome(&called.value.outcome.result);
     }
 

@@ -41,20 +41,20 @@ pub struct Decided {
     retries: u32,
     elapsed_ms: u128,
     leader_change: Option<LeaderChange>,
+    /// What it took, in words, if it took more than usual.
+    trouble: Option<String>,
 }
 
-/// Has `action` decided. What it took, if more than usual, is said on stderr.
+/// Has `action` decided.
 ///
 /// # Errors
 /// A refusal, a failure, an interruption: each repeats the key.
 pub async fn submit(globals: &Globals, target: Target, action: Action) -> Result<Decided, CliError> {
     let client = session::open(globals).await?;
-    let decided = decide(&client, target, action).await;
+    // An error is passed on at once: whoever interrupts must get to read the key.
+    let (pool, key, called) = decide(&client, target, action).await?;
     client.close().await;
-    let (pool, key, called) = decided?;
-    if let Some(trouble) = session::trouble(&called) {
-        output::note(globals.output, &format!("{trouble}; nothing was given twice"));
-    }
+    let trouble = session::trouble(&called);
     let Called { value, retries, elapsed, leader_change } = called;
     let effect = value.outcome.result.map_err(|refusal| session::refused(&refusal, Some(key)))?;
     Ok(Decided {
@@ -66,6 +66,7 @@ pub async fn submit(globals: &Globals, target: Target, action: Action) -> Result
         retries,
         elapsed_ms: elapsed.as_millis(),
         leader_change,
+        trouble,
     })
 }
 
@@ -144,9 +145,12 @@ impl Decided {
             .key(Some(self.key))
     }
 
-    /// Writes it: `more` is what this verb adds to the JSON, `text` what stands above the footer.
+    /// Writes it, and on stderr what it took, if more than usual: `more` is what this verb adds to the JSON, `text` what stands above the footer.
     pub fn print(&self, format: Format, more: Value, text: &str) {
         output::data(format, &self.json(more), || format!("{text}{}", self.footer()));
+        if let Some(trouble) = &self.trouble {
+            output::note(format, &format!("{trouble}; nothing was given twice"));
+        }
     }
 }
 
@@ -169,6 +173,7 @@ pub(super) mod tests {
             retries: 0,
             elapsed_ms: 3,
             leader_change: None,
+            trouble: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::exit::{CliError, Exit};
 use crate::{
     api::NodeStatus,
-    client::Client,
+    client::{Client, ClientError},
     types::{ClusterId, ReplicaId},
 };
 
@@ -44,6 +44,7 @@ pub async fn ask(client: &Client) -> Result<Nodes, CliError> {
     for (position, asking) in asking.into_iter().enumerate() {
         let status = match asking.await {
             Ok(Ok(called)) => Ok(called.value),
+            Ok(Err(ClientError::Unreachable { why })) => Err(why),
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -124,7 +125,7 @@ impl Nodes {
     pub fn warnings(&self) -> Vec<String> {
         let silent = self.asked.iter().filter_map(|asked| {
             let why = asked.status.as_ref().err()?;
-            Some(format!("{} did not answer: {why}", asked.endpoint))
+            Some(format!("a node does not answer: {why}"))
         });
         let mut warnings: Vec<_> = silent.collect();
         if warnings.is_empty() {
@@ -179,7 +180,7 @@ pub(super) mod tests {
 
     /// A node that does not answer.
     pub(in crate::cli) fn down(endpoint: &str) -> Asked {
-        Asked { position: 9, endpoint: endpoint.to_owned(), status: Err("no answer".to_owned()) }
+        Asked { position: 9, endpoint: endpoint.to_owned(), status: Err(format!("{endpoint}: no answer")) }
     }
 
     #[test]
@@ -187,7 +188,7 @@ pub(super) mod tests {
         let nodes = Nodes::new(vec![down("c:3"), up(2, Some(1), 8), up(1, Some(1), 10)]).unwrap();
         assert!(nodes.is_healthy());
         assert_eq!(nodes.leader(), Some(ReplicaId(1)));
-        assert_eq!(nodes.warnings(), ["c:3 did not answer: no answer"]);
+        assert_eq!(nodes.warnings(), ["a node does not answer: c:3: no answer"]);
         assert_eq!(nodes.answered().map(|(_, status)| status.replica.replica.0).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(nodes.lag(nodes.asked[1].status.as_ref().unwrap()), 2);
     }

@@ -8,12 +8,12 @@
 //! Stock is then added up once more here, item by item, from what a linearizable read shows. A node that is down is a
 //! warning while a majority agrees: what it holds cannot be known, and raft does not need it.
 
+mod report;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-
-use serde_json::{Value, json};
 
 use super::{
     CliError, Exit, Globals,
@@ -63,7 +63,9 @@ struct Report {
     items: Vec<(PoolId, ItemState)>,
     /// What does not hold.
     violations: Vec<String>,
-    /// What could not be looked at.
+    /// Why it cannot be said that all holds.
+    gaps: Vec<String>,
+    /// What could not be looked at, though a majority could.
     warnings: Vec<String>,
 }
 
@@ -77,11 +79,7 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
     for warning in &report.warnings {
         output::note(globals.output, &format!("warning: {warning}"));
     }
-    if report.violations.is_empty() {
-        return Ok(Exit::Ok);
-    }
-    Err(CliError::new(Exit::Unhealthy, "VERIFICATION_FAILED", report.violations.join("; "))
-        .hint("stop the nodes that differ and keep their data directories; `tombola cluster status` shows every node"))
+    report.verdict()
 }
 
 async fn verify(client: &Client, patience: Duration) -> Result<Report, CliError> {
@@ -98,17 +96,14 @@ async fn verify(client: &Client, patience: Duration) -> Result<Report, CliError>
         });
     }
     // Without a leader or a majority the items cannot be read; that is a finding of its own, not the end of the report.
-    let (items, unread) = match nodes.is_healthy() {
-        true => (items(client).await?, None),
-        false => (Vec::new(), Some("no majority of the nodes answers under a leader".to_owned())),
-    };
-    let mut violations = violations(&nodes, &checked);
-    violations.extend(unread);
+    let items = if nodes.is_healthy() { items(client).await? } else { Vec::new() };
+    let mut violations = violations(&checked);
     violations.extend(items.iter().filter(|(_, item)| !is_conserved(item)).map(|(pool, item)| {
         format!("pool {pool}: item {}: added is not remaining + reserved + awarded - returned", item.id)
     }));
+    let gaps = gaps(&nodes, &checked);
     let warnings = nodes.warnings().into_iter().chain(unchecked(&checked)).collect();
-    Ok(Report { nodes, index, checked, items, violations, warnings })
+    Ok(Report { nodes, index, checked, items, violations, gaps, warnings })
 }
 
 /// Every node's history digest at the newest index that all of them have applied. Nodes remember a bounded number of
@@ -173,14 +168,12 @@ fn is_conserved(item: &ItemState) -> bool {
     sum(&[item.added, item.returned]) == sum(&[remaining, item.reserved, item.awarded])
 }
 
-fn violations(nodes: &Nodes, checked: &[Checked]) -> Vec<String> {
+/// What does not hold.
+fn violations(checked: &[Checked]) -> Vec<String> {
     let mut found = Vec::new();
     let told: Vec<_> = checked.iter().filter_map(|node| Some((node.replica, node.history?))).collect();
     if told.windows(2).any(|pair| pair[0].1 != pair[1].1) {
         found.push("the nodes hold different histories".to_owned());
-    }
-    if told.len() < nodes.majority() {
-        found.push(format!("only {} of {} nodes could be compared", told.len(), nodes.voters()));
     }
     for (position, node) in checked.iter().enumerate() {
         for other in
@@ -197,6 +190,19 @@ fn violations(nodes: &Nodes, checked: &[Checked]) -> Vec<String> {
     found
 }
 
+/// What must be known before it can be said that all holds, and is not.
+fn gaps(nodes: &Nodes, checked: &[Checked]) -> Vec<String> {
+    let mut gaps = Vec::new();
+    let compared = checked.iter().filter(|node| node.history.is_some() && node.verification.is_ok()).count();
+    if compared < nodes.majority() {
+        gaps.push(format!("only {compared} of {} nodes could be checked", nodes.voters()));
+    }
+    if !nodes.is_healthy() {
+        gaps.push("no majority answers under a leader, so that stock cannot be read".to_owned());
+    }
+    gaps
+}
+
 /// What could not be looked at on nodes that answered.
 fn unchecked(checked: &[Checked]) -> Vec<String> {
     let history = |node: &&Checked| node.history.is_none();
@@ -211,90 +217,10 @@ fn unchecked(checked: &[Checked]) -> Vec<String> {
     history.chain(state).collect()
 }
 
-impl Report {
-    fn json(&self) -> Value {
-        let node = |node: &Checked| {
-            let counts = node.verification.as_ref().ok();
-            json!({
-                "id": node.replica.0,
-                "endpoint": node.endpoint,
-                "applied_index": node.applied.0,
-                "digest": node.history.map(|digest| digest.to_string()),
-                "state_digest": node.state.to_string(),
-                "pools": counts.map(|counts| counts.pools),
-                "items": counts.map(|counts| counts.items),
-                "keys": counts.map(|counts| counts.keys),
-                "violations": counts.map(|counts| counts.violations.clone()),
-            })
-        };
-        let item = |(pool, item): &(PoolId, ItemState)| {
-            let mut json = state::item_json(item);
-            json["pool"] = json!(pool.as_str());
-            json["conserved"] = json!(is_conserved(item));
-            json
-        };
-        json!({
-            "ok": self.violations.is_empty(),
-            "cluster_id": self.nodes.cluster().to_string(),
-            "index": self.index.0,
-            "nodes": self.checked.iter().map(node).collect::<Vec<_>>(),
-            "items": self.items.iter().map(item).collect::<Vec<_>>(),
-            "violations": self.violations,
-            "warnings": self.warnings,
-        })
-    }
-
-    fn text(&self) -> String {
-        let number = |number: Option<u64>| output::Value::Number(number.map_or("?".to_owned(), |n| n.to_string()));
-        let nodes = self.checked.iter().map(|node| {
-            let counts = node.verification.as_ref().ok();
-            let digest = node.history.map_or("?".to_owned(), |digest| nodes::short(&digest.to_string()));
-            let verdict = match &node.verification {
-                Ok(verification) if verification.violations.is_empty() => "holds",
-                Ok(_) => "VIOLATED",
-                Err(_) => "?",
-            };
-            vec![
-                node.replica.0.into(),
-                node.endpoint.clone().into(),
-                node.applied.0.into(),
-                digest.into(),
-                number(counts.map(|counts| counts.pools)),
-                number(counts.map(|counts| counts.items)),
-                number(counts.map(|counts| counts.keys)),
-                verdict.into(),
-            ]
-        });
-        let digest = format!("digest@{}", self.index);
-        let nodes = output::table(&["id", "endpoint", "applied", &digest, "pools", "items", "keys", "state"], nodes);
-        let verdict = if self.violations.is_empty() { "ok" } else { "FAILED" };
-        format!("{nodes}\n{}\n{verdict}\n", items_text(&self.items))
-    }
-}
-
-fn items_text(items: &[(PoolId, ItemState)]) -> String {
-    let rows = items.iter().map(|(pool, item)| {
-        let remaining = match item.stock {
-            Stock::Finite(units) => units.into(),
-            Stock::Unlimited => output::Value::Number("unlimited".to_owned()),
-        };
-        let verdict = if is_conserved(item) { "conserved" } else { "NOT CONSERVED" };
-        vec![
-            pool.to_string().into(),
-            item.id.to_string().into(),
-            item.added.into(),
-            remaining,
-            item.reserved.into(),
-            item.awarded.into(),
-            item.returned.into(),
-            verdict.into(),
-        ]
-    });
-    output::table(&["pool", "item", "added", "= remaining", "+ reserved", "+ awarded", "- returned", ""], rows)
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::{
         cli::nodes::tests::{down, up},
@@ -331,33 +257,35 @@ mod tests {
 
     #[test]
     fn nodes_that_agree_hold() {
-        assert_eq!(violations(&three(), &[checked(1), checked(2), checked(3)]), [""; 0]);
+        assert_eq!(violations(&[checked(1), checked(2), checked(3)]), [""; 0]);
     }
 
     #[test]
     fn a_node_that_is_down_is_no_violation_while_a_majority_agrees() {
         let nodes = Nodes::new(vec![up(1, Some(1), 10), up(2, Some(1), 10), down("c:3")]).unwrap();
-        assert_eq!(violations(&nodes, &[checked(1), checked(2)]), [""; 0]);
-        assert_eq!(violations(&nodes, &[checked(1)]), ["only 1 of 3 nodes could be compared"]);
+        assert_eq!(gaps(&nodes, &[checked(1), checked(2)]), [""; 0]);
+        assert_eq!(gaps(&nodes, &[checked(1)]), ["only 1 of 3 nodes could be checked"]);
+        let alone = Nodes::new(vec![up(1, None, 10), down("b:2"), down("c:3")]).unwrap();
+        assert_eq!(gaps(&alone, &[checked(1)]).len(), 2);
     }
 
     #[test]
     fn every_difference_is_found() {
         let mut differs = checked(3);
         differs.history = Some(HistoryDigest([8; 32]));
-        let found = violations(&three(), &[checked(1), checked(2), differs]);
+        let found = violations(&[checked(1), checked(2), differs]);
         assert_eq!(found, ["the nodes hold different histories"]);
 
         let mut differs = checked(3);
         differs.state = StateDigest(8);
-        assert_eq!(violations(&three(), &[checked(1), checked(2), differs.clone()]).len(), 2);
+        assert_eq!(violations(&[checked(1), checked(2), differs.clone()]).len(), 2);
         differs.applied = Index(11);
-        let found = violations(&three(), &[checked(1), checked(2), differs]);
+        let found = violations(&[checked(1), checked(2), differs]);
         assert!(found.is_empty(), "states at different indexes are not compared");
 
         let mut violated = checked(2);
         violated.verification = Ok(Verification { pools: 1, items: 1, keys: 1, violations: vec!["lost".to_owned()] });
-        assert_eq!(violations(&three(), &[checked(1), violated, checked(3)]), ["replica 2: lost"]);
+        assert_eq!(violations(&[checked(1), violated, checked(3)]), ["replica 2: lost"]);
     }
 
     #[test]
@@ -366,7 +294,7 @@ mod tests {
         behind.history = None;
         behind.verification = Err("no answer".to_owned());
         assert_eq!(unchecked(&[checked(1), behind.clone()]).len(), 2);
-        assert_eq!(violations(&three(), &[checked(1), behind, checked(3)]), [""; 0]);
+        assert_eq!(violations(&[checked(1), behind, checked(3)]), [""; 0]);
     }
 
     #[test]
@@ -378,14 +306,16 @@ mod tests {
 
     #[test]
     fn the_report_shows_nodes_and_items() {
-        let report = Report {
+        let mut report = Report {
             nodes: three(),
             index: Index(10),
             checked: vec![checked(1), checked(2), checked(3)],
             items: vec![(PoolId::default_pool(), item(Stock::Finite(5), 8))],
             violations: Vec::new(),
+            gaps: Vec::new(),
             warnings: Vec::new(),
         };
+        assert_eq!(report.verdict(), Ok(Exit::Ok));
         let json = report.json();
         assert_eq!(
             (&json["ok"], &json["index"], &json["items"][0]["conserved"]),
@@ -394,5 +324,12 @@ mod tests {
         assert_eq!(json["nodes"][0]["digest"], HistoryDigest([7; 32]).to_string());
         let text = report.text();
         assert!(text.contains("digest@10") && text.contains("conserved") && text.ends_with("ok\n"), "{text}");
+
+        report.gaps.push("two are down".to_owned());
+        let code = |report: &Report| report.verdict().map_err(|error| (error.exit, error.code));
+        assert_eq!(code(&report), Err((Exit::Unhealthy, "NOT_VERIFIED".into())));
+        report.violations.push("lost".to_owned());
+        assert_eq!(code(&report), Err((Exit::Unhealthy, "VERIFICATION_FAILED".into())));
+        assert!(report.text().ends_with("FAILED\n"));
     }
 }

@@ -8,7 +8,6 @@
 //! first, the writer drops the call; if the writer takes it first, giving up means "possibly applied".
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -18,6 +17,7 @@ use std::{
 };
 
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use rustc_hash::FxHashMap;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -117,14 +117,14 @@ impl Link {
 /// A link's life: connect, exchange frames, fail, and tell whoever waits.
 async fn run(address: String, config: ClientConfig, mut calls: mpsc::Receiver<Queued>) {
     let why = match tokio::time::timeout(CONNECT_TIMEOUT, connect(&address, config)).await {
-        Err(_) => format!("{address} does not answer"),
-        Ok(Err(why)) => format!("{address}: {why}"),
+        Err(_) => "it does not answer".to_owned(),
+        Ok(Err(why)) => why,
         Ok(Ok((endpoint, connection))) => {
             let why = exchange(&connection, &mut calls).await;
             connection.close(CloseCode::Done.number().into(), b"");
             // Without this the close frame may stay behind when the process ends.
             let _ = tokio::time::timeout(Duration::from_millis(50), endpoint.wait_idle()).await;
-            format!("{address}: {why}")
+            why
         }
     };
     tracing::debug!(address, why, "link ended");
@@ -149,14 +149,14 @@ async fn connect(address: &str, config: ClientConfig) -> Result<(Endpoint, Conne
         match tokio::time::timeout(share, connecting).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection)),
             Ok(Err(error)) => why = error.to_string(),
-            Err(_) => why = "no answer".to_owned(),
+            Err(_) => why = "it does not answer".to_owned(),
         }
     }
     Err(why)
 }
 
 /// Callers by the number of their call. When the link fails their senders are dropped, which tells them so.
-type Callers = Mutex<HashMap<u64, oneshot::Sender<Result<ClientReply, NoReply>>>>;
+type Callers = Mutex<FxHashMap<u64, oneshot::Sender<Result<ClientReply, NoReply>>>>;
 
 /// Writes calls and reads replies until one of the two fails; says why, in words.
 async fn exchange(connection: &Connection, calls: &mut mpsc::Receiver<Queued>) -> String {

@@ -9,12 +9,13 @@ pub mod retry;
 pub mod wire;
 
 #[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]
 mod clock;
 #[cfg(not(madsim))]
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
+#[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]
 mod link;
 #[cfg(not(madsim))]
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the simulator never builds it")]
+#[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]
 mod native;
 
 #[cfg(not(madsim))]

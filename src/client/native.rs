@@ -434,10 +434,10 @@ fn picked_status(reply: Reply) -> Option<NodeStatus> {
 fn failed(no_reply: NoReply, last_words: &mut String, address: &str) -> Attempt {
     let (attempt, words) = match no_reply {
         NoReply::NotSent(why) => (Attempt::NotSent, why),
-        NoReply::Lost => (Attempt::Lost, format!("{address}: the connection was lost")),
-        NoReply::TimedOut => (Attempt::TimedOut, format!("{address}: no answer in time")),
+        NoReply::Lost => (Attempt::Lost, "the connection was lost".to_owned()),
+        NoReply::TimedOut => (Attempt::TimedOut, "no answer in time".to_owned()),
     };
-    *last_words = words;
+    *last_words = format!("{address}: {words}");
     attempt
 }
 

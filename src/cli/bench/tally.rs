@@ -1,7 +1,7 @@
 //! What a run of `bench` did, whether its books balance, and how it is told.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,10 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::Args;
-use crate::pool::{Effect, ItemId, ItemState, Refusal, RequestKey, Stock};
+use crate::{
+    pool::{Effect, ItemId, ItemState, Refusal, RequestKey, Stock},
+    types::Term,
+};
 
 /// The histogram's range; longer calls count as this long.
 const LATENCY_US_MAX: u64 = 120_000_000;
@@ -27,7 +30,8 @@ pub(super) struct Tally {
     pub(super) retries: u64,
     /// Calls that failed, or were refused.
     pub(super) errors: u64,
-    pub(super) leader_changes: u64,
+    /// Terms that began while somebody waited.
+    pub(super) new_terms: BTreeSet<Term>,
     /// Units awarded.
     pub(super) awards: BTreeMap<ItemId, u64>,
     /// Requests whose outcome is not known.
@@ -62,7 +66,7 @@ impl Default for Tally {
             empty: 0,
             retries: 0,
             errors: 0,
-            leader_changes: 0,
+            new_terms: BTreeSet::new(),
             awards: BTreeMap::new(),
             unknown: Vec::new(),
             last_error: None,
@@ -106,7 +110,7 @@ impl Tally {
         self.empty += other.empty;
         self.retries += other.retries;
         self.errors += other.errors;
-        self.leader_changes += other.leader_changes;
+        self.new_terms.extend(other.new_terms);
         for (item, units) in other.awards {
             *self.awards.entry(item).or_default() += units;
         }
@@ -139,7 +143,7 @@ pub(super) fn json(args: &Args, tally: &Tally, elapsed: Duration, conserved: boo
         "errors": tally.errors,
         "last_error": tally.last_error,
         "retries": tally.retries,
-        "leader_changes": tally.leader_changes,
+        "leader_changes": tally.new_terms.len(),
         "unknown": tally.unknown.len(),
         "conserved": conserved,
     })
@@ -160,7 +164,7 @@ pub(super) fn text(args: &Args, tally: &Tally, elapsed: Duration, conserved: boo
     };
     let error = tally.last_error.as_ref().map(|why| format!(" (last: {why})")).unwrap_or_default();
     format!(
-        "{rate}\nlatency    p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms\nload       {:.1} s, {} connections, {} in flight each\ntrouble    {} errors{error}, {} retries, {} draws without an award\nbooks      {books}\n",
+        "{rate}\nlatency    p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms\nload       {:.1} s, {} connections, {} in flight each\ntrouble    {} errors{error}, {} retries, {} changes of leader, {} draws without an award\nbooks      {books}\n",
         at(0.5),
         at(0.99),
         at(0.999),
@@ -170,6 +174,7 @@ pub(super) fn text(args: &Args, tally: &Tally, elapsed: Duration, conserved: boo
         args.in_flight,
         tally.errors,
         tally.retries,
+        tally.new_terms.len(),
         tally.empty,
     )
 }
