@@ -208,8 +208,7 @@ fn one_key_has_one_outcome_on_every_node_after_a_restart_and_under_another_leade
     (0..3).for_each(|node| again(&cluster, node));
     let (code, outcome) = cluster.at(2, &["outcome", &key]);
     assert_eq!(code, 0, "{outcome}");
-    let (code, verified) = cluster.at(0, &["verify"]);
-    assert_eq!(code, 0, "{verified}");
+    cluster.user.json(&["verify"]);
     cluster.stop();
 }
 
