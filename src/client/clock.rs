@@ -16,9 +16,11 @@ pub(super) struct ClusterClock {
 }
 
 impl ClusterClock {
-    /// A reply, or a refusal, told the time.
+    /// A reply, or a refusal, told the time; 0 is none: the cluster has decided nothing yet.
     pub(super) fn learn(&mut self, now: Millis, at: Instant) {
-        self.heard = Some((now, at));
+        if now > Millis(0) {
+            self.heard = Some((now, at));
+        }
     }
 
     /// Cluster time; `None` before the first reply.
@@ -44,5 +46,7 @@ mod tests {
         assert_eq!(clock.read(start + Duration::from_millis(250)), Some(Millis(1_250)));
         clock.learn(Millis(900), start);
         assert_eq!(clock.read(start), Some(Millis(900)), "the cluster is always right");
+        clock.learn(Millis(0), start);
+        assert_eq!(clock.read(start), Some(Millis(900)), "no time is not the beginning of time");
     }
 }

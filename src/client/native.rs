@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::task::JoinHandle;
@@ -19,7 +19,7 @@ use crate::{
     codec,
     pool::{Action, PoolId, Query, Refusal, RequestKey},
     transport::tls::ClientTls,
-    types::{HistoryDigest, Index, ReplicaId, Term},
+    types::{HistoryDigest, Index, Millis, ReplicaId, Term},
 };
 
 /// Longest that a node may be given for one request.
@@ -173,10 +173,11 @@ impl Client {
         &self.shared.endpoints[endpoint].address
     }
 
-    /// A key for a new request, stamped with the cluster's time, which is asked for once.
+    /// A key for a new request, stamped with the cluster's time, which is asked for once; or with our own, of a cluster
+    /// that has decided nothing yet and so has no time.
     pub async fn new_key(&self) -> Result<RequestKey, ClientError> {
         self.greet().await?;
-        let now = self.known().clock.read(Instant::now()).expect("greeting told the time");
+        let now = self.known().clock.read(Instant::now()).unwrap_or_else(wall);
         Ok(RequestKey::new(now, rand::random()))
     }
 
@@ -447,4 +448,10 @@ fn gave_up(how: GaveUp, last_words: String) -> ClientError {
         GaveUp::Unknown { key } => Failure::Unknown { key }.into(),
         GaveUp::Unreachable => ClientError::Unreachable { why: last_words },
     }
+}
+
+/// The machine's clock.
+fn wall() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -3,13 +3,17 @@
 //! A leader reads the pool, linearizably, once in each term it leads. A pool that was ever stocked or drawn from is left as
 //! it is: the log wins over the file for ever, and a file that differs is a warning. Two leaders that both import do no
 //! harm: the second finds a pool that is not new.
+//!
+//! Until a leader knows that the pool is stocked it proposes nothing else: a draw that came first would find the pool empty,
+//! take its first number, and thereby keep the catalog out for ever.
 
 use tokio::sync::oneshot;
 
 use crate::{
-    api::{Answered, Failure, Read},
-    pool::{Action, Answer, CatalogItem, Command, DrawSeq, ItemState, KeyOrigin, PoolId, PoolState, Query, RequestKey},
-    types::{Millis, Term},
+    api::{Failure, Read},
+    pool::{Action, Answer, CatalogItem, DrawSeq, ItemState, PoolState},
+    replica::{ProposalId, ProposalResult},
+    types::Term,
 };
 
 /// How far a leader has come.
@@ -21,19 +25,10 @@ enum Stage {
     Look,
     /// The pool is being read.
     Looking(oneshot::Receiver<Result<Read, Failure>>),
-    /// To import.
+    /// To propose the import.
     Import,
-    /// The import is being decided.
-    Importing(oneshot::Receiver<Result<Answered, Failure>>),
-}
-
-/// What the catalog wants done.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Read this, linearizably.
-    Read(Query, oneshot::Sender<Result<Read, Failure>>),
-    /// Have this decided.
-    Submit(Command, oneshot::Sender<Result<Answered, Failure>>),
+    /// The import is in the log, before anything else that this leader proposes.
+    Importing(ProposalId),
 }
 
 /// The configured catalog, on its way into the pool.
@@ -63,46 +58,59 @@ impl Catalog {
         }
     }
 
-    /// What is to be done now. What cannot be done now is given back by dropping its channel, and tried at the next turn.
-    pub fn poll_step(&mut self) -> Option<Step> {
-        self.advance();
-        match self.stage {
-            Stage::Look => {
-                let (reply, answer) = oneshot::channel();
-                self.stage = Stage::Looking(answer);
-                Some(Step::Read(Query::Pool(PoolId::default_pool()), reply))
-            }
-            Stage::Import => {
-                let (reply, answer) = oneshot::channel();
-                self.stage = Stage::Importing(answer);
-                Some(Step::Submit(self.import(), reply))
-            }
-            Stage::Idle | Stage::Looking(_) | Stage::Importing(_) => None,
-        }
+    /// Must nothing else be proposed yet?
+    pub fn comes_first(&self) -> bool {
+        matches!(self.stage, Stage::Look | Stage::Looking(_) | Stage::Import)
     }
 
-    /// Takes the answer that is waited for, if it is there.
-    fn advance(&mut self) {
+    /// Asks for a read of pool `default`, if one is to be made now, to be answered here. One that cannot be made is given
+    /// back by dropping its channel, and asked for again at the next turn.
+    pub fn poll_read(&mut self) -> Option<oneshot::Sender<Result<Read, Failure>>> {
         use oneshot::error::TryRecvError::{Closed, Empty};
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Looking(mut answer) => match answer.try_recv() {
-                Ok(Ok(read)) => self.judge(read.answer),
-                Err(Empty) => Stage::Looking(answer),
-                Ok(Err(_)) | Err(Closed) => Stage::Look,
-            },
-            Stage::Importing(mut answer) => match answer.try_recv() {
-                Ok(Ok(answered)) => {
-                    match answered.outcome.result {
-                        Ok(_) => tracing::info!(items = self.items.len(), "imported the catalog into pool default"),
-                        Err(refusal) => tracing::warn!(%refusal, "the catalog was not imported"),
-                    }
+        if let Stage::Looking(answer) = &mut self.stage {
+            match answer.try_recv() {
+                Ok(Ok(read)) => self.stage = self.judge(read.answer),
+                Ok(Err(_)) | Err(Closed) => self.stage = Stage::Look,
+                Err(Empty) => {}
+            }
+        }
+        let Stage::Look = self.stage else { return None };
+        let (reply, answer) = oneshot::channel();
+        self.stage = Stage::Looking(answer);
+        Some(reply)
+    }
+
+    /// The import, if it is to be proposed now.
+    pub fn import(&self) -> Option<Action> {
+        let Stage::Import = self.stage else { return None };
+        Some(Action::ImportCatalog { items: self.items.clone(), draw_seq: DrawSeq(0) })
+    }
+
+    /// The import was handed to the replica as this proposal.
+    pub fn handle_proposed(&mut self, id: ProposalId) {
+        self.stage = Stage::Importing(id);
+    }
+
+    /// What became of a proposal; given back if it is not the import.
+    pub fn handle_result(&mut self, id: ProposalId, result: ProposalResult) -> Option<ProposalResult> {
+        if !matches!(self.stage, Stage::Importing(import) if import == id) {
+            return Some(result);
+        }
+        self.stage = match result {
+            ProposalResult::Applied(outcome) => match outcome.result {
+                Ok(_) => {
+                    tracing::info!(items = self.items.len(), "imported the catalog into pool default");
                     Stage::Idle
                 }
-                Err(Empty) => Stage::Importing(answer),
-                Ok(Err(_)) | Err(Closed) => Stage::Look,
+                // Its key may have been too old, after a long silence: cluster time has moved since.
+                Err(refusal) => {
+                    tracing::warn!(%refusal, "the catalog was not imported");
+                    Stage::Look
+                }
             },
-            idle => idle,
-        }
+            ProposalResult::NotProposed { .. } | ProposalResult::Superseded => Stage::Look,
+        };
+        None
     }
 
     fn judge(&mut self, answer: Answer) -> Stage {
@@ -126,16 +134,6 @@ impl Catalog {
         theirs.sort_unstable();
         ours == theirs
     }
-
-    fn import(&self) -> Command {
-        Command {
-            pool: PoolId::default_pool(),
-            key: RequestKey::new(Millis(0), [0; 10]),
-            origin: KeyOrigin::Server,
-            actor: Default::default(),
-            action: Action::ImportCatalog { items: self.items.clone(), draw_seq: DrawSeq(0) },
-        }
-    }
 }
 
 #[cfg(test)]
@@ -143,9 +141,11 @@ mod tests {
     use super::*;
     use crate::{
         api::NotApplied,
-        pool::{Policy, PoolSummary, Stock, Version, Weight},
-        types::Index,
+        pool::{Effect, Outcome, Policy, PoolId, PoolSummary, Refusal, Stock, Version, Weight},
+        types::{Index, Millis},
     };
+
+    const IMPORT: ProposalId = ProposalId(7);
 
     fn catalog() -> Catalog {
         let item = CatalogItem { item: "bronze".parse().unwrap(), stock: Stock::Unlimited, weight: Weight(3) };
@@ -165,24 +165,49 @@ mod tests {
         Ok(Read { index: Index(2), now: Millis(1), answer: Answer::Pool(PoolState { summary, items: Vec::new() }) })
     }
 
+    fn applied(result: Result<Effect, Refusal>) -> ProposalResult {
+        ProposalResult::Applied(Outcome { index: Index(3), now: Millis(1), replayed: false, result })
+    }
+
     /// Lets it lead in term 1, and answers its read.
     fn read(catalog: &mut Catalog, answer: Result<Read, Failure>) {
         catalog.handle_leadership(Some(Term(1)));
-        let Some(Step::Read(_, reply)) = catalog.poll_step() else { panic!("it reads first") };
-        assert!(catalog.poll_step().is_none(), "and waits for the answer");
+        let reply = catalog.poll_read().expect("it reads first");
+        assert!(catalog.poll_read().is_none() && catalog.comes_first(), "and waits for the answer");
         reply.send(answer).unwrap();
     }
 
     #[test]
-    fn a_new_pool_is_stocked_once_in_a_term() {
+    fn a_new_pool_is_stocked_before_anything_else_and_once_in_a_term() {
         let mut catalog = catalog();
         read(&mut catalog, pool(0, 0));
-        let Some(Step::Submit(command, reply)) = catalog.poll_step() else { panic!("it imports") };
-        assert!(matches!(command.action, Action::ImportCatalog { .. }));
-        drop(reply);
-        assert!(matches!(catalog.poll_step(), Some(Step::Read(..))), "turned away: it looks again");
-        catalog.handle_leadership(None);
-        assert!(catalog.poll_step().is_none(), "not without leading");
+        assert!(catalog.poll_read().is_none() && catalog.comes_first());
+        assert!(matches!(catalog.import(), Some(Action::ImportCatalog { .. })));
+        catalog.handle_proposed(IMPORT);
+        assert!(!catalog.comes_first() && catalog.import().is_none(), "whatever follows is behind it in the log");
+        let other = applied(Ok(Effect::PoolSet { version: Version(1) }));
+        assert_eq!(catalog.handle_result(ProposalId(8), other.clone()), Some(other));
+        assert_eq!(
+            catalog.handle_result(IMPORT, applied(Ok(Effect::Imported { version: Version(1), items: 1 }))),
+            None
+        );
+        catalog.handle_leadership(Some(Term(1)));
+        assert!(catalog.poll_read().is_none() && !catalog.comes_first());
+    }
+
+    #[test]
+    fn an_import_that_came_to_nothing_is_looked_into_again_while_it_leads() {
+        let floor = Refusal::KeyExpired { floor: Millis(5), now: Millis(9) };
+        for result in [ProposalResult::Superseded, ProposalResult::NotProposed { leader: None }, applied(Err(floor))] {
+            let mut catalog = catalog();
+            read(&mut catalog, pool(0, 0));
+            assert!(catalog.poll_read().is_none());
+            catalog.handle_proposed(IMPORT);
+            assert_eq!(catalog.handle_result(IMPORT, result), None);
+            assert!(catalog.poll_read().is_some());
+            catalog.handle_leadership(None);
+            assert!(catalog.poll_read().is_none() && !catalog.comes_first(), "not without leading");
+        }
     }
 
     #[test]
@@ -190,9 +215,7 @@ mod tests {
         for (version, draw_seq) in [(1, 0), (0, 1)] {
             let mut catalog = catalog();
             read(&mut catalog, pool(version, draw_seq));
-            assert!(catalog.poll_step().is_none());
-            catalog.handle_leadership(Some(Term(1)));
-            assert!(catalog.poll_step().is_none(), "once in a term");
+            assert!(catalog.poll_read().is_none() && catalog.import().is_none() && !catalog.comes_first());
         }
     }
 
@@ -200,13 +223,13 @@ mod tests {
     fn a_read_that_failed_is_asked_again() {
         let mut catalog = catalog();
         read(&mut catalog, Err(NotApplied::NoQuorum.into()));
-        assert!(matches!(catalog.poll_step(), Some(Step::Read(..))));
+        assert!(catalog.poll_read().is_some());
     }
 
     #[test]
     fn without_a_catalog_there_is_nothing_to_do() {
         let mut catalog = Catalog::new(Vec::new());
         catalog.handle_leadership(Some(Term(1)));
-        assert!(catalog.poll_step().is_none());
+        assert!(catalog.poll_read().is_none() && !catalog.comes_first());
     }
 }

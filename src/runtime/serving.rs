@@ -11,7 +11,7 @@
 use crate::{
     api::Consistency,
     durable::RecoveredLog,
-    pool::Command,
+    pool::{Action, Actor, Command, KeyOrigin, PoolId, Query},
     replica::{
         Config, Input, Output, ProposalId, ProposalResult, Replica, TransferRefused,
         founding::{self as founders, FoundingMessage},
@@ -22,8 +22,8 @@ use crate::{
 
 use super::{
     Environment, Stopped,
-    batch::{Measured, gather},
-    catalog::{self, Catalog},
+    batch::gather,
+    catalog::Catalog,
     clock::Tick,
     forwards::Forwards,
     handle::{Ask, TIMEOUT_MAX},
@@ -134,7 +134,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             }
         }
         self.look();
-        self.import_catalog()?;
+        self.read_for_catalog()?;
         self.transfer()?;
         self.forward();
         self.propose()?;
@@ -158,7 +158,8 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 Output::Send { to, message } => _ = self.station.send(to, PeerMessage::Raft(message)),
                 Output::Persist(write) => self.station.write(write)?,
                 Output::Proposal { id, result } => {
-                    if let Some(result) = self.forwards.handle_result(id, result) {
+                    let others = self.catalog.handle_result(id, result);
+                    if let Some(result) = others.and_then(|result| self.forwards.handle_result(id, result)) {
                         self.station.handle_result(id, Teller::Here, result);
                     }
                 }
@@ -259,27 +260,15 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         self.catalog.handle_leadership((view.leader == Leader::Here).then_some(view.term));
     }
 
-    fn import_catalog(&mut self) -> Result<(), Stopped> {
-        let Some(step) = self.catalog.poll_step() else { return Ok(()) };
-        let deadline = tokio::time::Instant::now() + TIMEOUT_MAX;
-        let ask = match step {
-            catalog::Step::Read(query, reply) => {
-                Ask::Read { query, consistency: Consistency::Linearizable, deadline, reply }
-            }
-            catalog::Step::Submit(command, reply) => {
-                let command = match Measured::new(command) {
-                    Ok(command) => command,
-                    Err(reason) => {
-                        tracing::error!(reason, "the configured catalog cannot be imported");
-                        return Ok(());
-                    }
-                };
-                // A full node imports later: the dropped reply says so.
-                let Ok(permit) = self.station.admission.enter(command.bytes) else { return Ok(()) };
-                Ask::Submit { command, deadline, permit, reply }
-            }
-        };
-        self.handle_ask(ask)
+    /// Looks whether pool `default` wants the catalog.
+    fn read_for_catalog(&mut self) -> Result<(), Stopped> {
+        let Some(reply) = self.catalog.poll_read() else { return Ok(()) };
+        self.handle_ask(Ask::Read {
+            query: Query::Pool(PoolId::default_pool()),
+            consistency: Consistency::Linearizable,
+            deadline: tokio::time::Instant::now() + TIMEOUT_MAX,
+            reply,
+        })
     }
 
     /// Pursues the wishes to hand leadership over.
@@ -333,6 +322,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Proposes what waits, if this node leads and its store is idle.
     fn propose(&mut self) -> Result<(), Stopped> {
         let waits = self.station.requests.peek().is_some() || self.forwards.peek().is_some();
+        let waits = if self.catalog.comes_first() { self.catalog.import().is_some() } else { waits };
         if !waits || self.replica.is_persisting() || !self.replica.can_propose() {
             return Ok(());
         }
@@ -341,8 +331,20 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         let peers = self.replica.founders().disks.keys().filter(|voter| **voter != me);
         let Some(time) = self.time.median(own, at, peers) else { return Ok(()) };
         let Some(entropy) = self.draw_entropy() else { return Ok(()) };
-        let commands = gather(&mut self.station.requests, &mut self.forwards, &mut self.station.numbers);
+        let commands = match self.catalog.import() {
+            Some(action) => vec![self.import(action)],
+            None => gather(&mut self.station.requests, &mut self.forwards, &mut self.station.numbers),
+        };
         self.step(Input::Propose { time, entropy, commands })
+    }
+
+    /// The catalog's import as a proposal.
+    fn import(&mut self, action: Action) -> (ProposalId, Command) {
+        let id = self.station.numbers.next();
+        self.catalog.handle_proposed(id);
+        let key = self.station.make_key(self.replica.machine().now());
+        let (pool, origin, actor) = (PoolId::default_pool(), KeyOrigin::Server, Actor::default());
+        (id, Command { pool, key, origin, actor, action })
     }
 
     fn draw_entropy(&mut self) -> Option<Entropy> {

@@ -1,6 +1,6 @@
 //! What a node has from its start to its end, founded or not: its inputs, its ways out, and those who wait for an answer.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Environment, NodeConfig, Persist, PersistError,
-    admission::{Admission, Permit},
+    admission::Permit,
     batch::{Measured, Numbers},
     clock::{Clock, Tick},
     environment::NoEntropy,
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied},
     durable::{Identity, WriteSet},
-    pool::{Digests, KeyOrigin},
+    pool::{Digests, KeyOrigin, RequestKey},
     replica::{ProposalId, ProposalResult, ReadId, Replica, Role, Status},
     transport::Transport,
     types::{Genesis, HistoryDigest, Index, Millis, ReplicaId, StateDigest, Term},
@@ -63,8 +63,6 @@ pub(super) struct Station<T, E> {
     pub reads: Reads,
     pub transfers: Transfers,
     pub numbers: Numbers,
-    /// Lets the node's own requests in, like everybody's.
-    pub admission: Arc<Admission>,
     framing: Framing,
     keys: ServerKeys,
     writer: Writer,
@@ -100,12 +98,11 @@ impl<T: Transport, E: Environment> Station<T, E> {
         let clock = Clock::start(environment.tick());
         let station = Self {
             boot,
-            inputs: Inputs::new(transport, clock, desk.admission.clone(), reports, desk.asks),
+            inputs: Inputs::new(transport, clock, desk.admission, reports, desk.asks),
             requests: Requests::default(),
             reads: Reads::default(),
             transfers: Transfers::default(),
             numbers: Numbers::after(boot.nonce),
-            admission: desk.admission,
             framing: Framing { cluster: identity.cluster, shard: identity.shard, genesis: None },
             keys: ServerKeys::new(identity.replica, boot.nonce),
             writer,
@@ -207,11 +204,16 @@ impl<T: Transport, E: Environment> Station<T, E> {
             return;
         }
         if command.command.origin == KeyOrigin::Server {
-            let time = if seen == Millis(0) { self.environment.wall() } else { seen };
-            command.command.key = self.keys.make(time);
+            command.command.key = self.make_key(seen);
         }
         let deadline = self.inputs.clock.tick_after(deadline);
         self.requests.accept(command, Waiter { reply, deadline, permit });
+    }
+
+    /// A fresh key of this node's making. `seen` is the newest cluster time it knows, or 0.
+    pub fn make_key(&mut self, seen: Millis) -> RequestKey {
+        let time = if seen == Millis(0) { self.environment.wall() } else { seen };
+        self.keys.make(time)
     }
 
     /// Answers whom it is too late for. Returns the reads that nobody waits for any more.

@@ -29,6 +29,8 @@ use rustls::{
     version::TLS13,
 };
 
+use sha2::{Digest, Sha256};
+
 use super::{
     SetupError,
     identity::{Refused, client_of, node_actor, peer_name, peer_of},
@@ -97,6 +99,7 @@ pub struct NodeTls {
     server: Arc<QuicServerConfig>,
     dialer: Arc<QuicClientConfig>,
     grpc: GrpcPem,
+    reset_key: Arc<ring::hmac::Key>,
 }
 
 impl fmt::Debug for NodeTls {
@@ -117,6 +120,7 @@ impl NodeTls {
         let chain = read_certificates(&files.cert)?;
         let key_pem = read_key_pem(&files.key)?;
         let key = parse_key(&files.key, &key_pem)?;
+        let reset_key = Arc::new(reset_key(&key));
         let nodes = verifier(&files.node_ca, node_cas.clone())?;
         let clients = verifier(&files.client_ca, client_cas.clone())?;
         check_own(files, &chain, &nodes, cluster, me)?;
@@ -128,12 +132,18 @@ impl NodeTls {
             dialer: dialer_config(&node_cas, (&files.cert, chain), (&files.key, key), PEER_ALPN)?,
             nodes,
             clients,
+            reset_key,
             grpc: GrpcPem {
                 cert: read(&files.cert)?,
                 key: key_pem,
                 caller_cas: [read(&files.client_ca)?, read(&files.node_ca)?].join(&b'\n'),
             },
         })
+    }
+
+    /// The key of this node's stateless resets: the same in every incarnation.
+    pub(super) fn reset_key(&self) -> Arc<ring::hmac::Key> {
+        self.reset_key.clone()
     }
 
     /// The replica that this is.
@@ -290,6 +300,14 @@ fn dialer_config(
     config.enable_early_data = false;
     config.resumption = Resumption::disabled();
     QuicClientConfig::try_from(config).map(Arc::new).map_err(|error| SetupError::Tls(error.to_string()))
+}
+
+/// A key that outlives the process, so that whoever talks to a connection of an earlier incarnation is told at its next
+/// packet that it is gone (RFC 9000, section 10.3), and need not wait for its idle timeout.
+fn reset_key(secret: &PrivateKeyDer<'_>) -> ring::hmac::Key {
+    let mut hash = Sha256::new_with_prefix(b"tombola: key of stateless resets");
+    hash.update(secret.secret_der());
+    ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &hash.finalize())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, SetupError> {

@@ -108,7 +108,10 @@ async fn requests_that_come_before_the_cluster_is_founded_wait_for_it() {
     status(world.node(replica(2))).await;
     world.start(replica(3));
     assert!(matches!(read.await.unwrap().unwrap().answer, Answer::Pool(PoolState { .. })));
-    draw.await.unwrap().unwrap();
+    // The catalog came first: a draw before it would have found the pool empty, and kept the catalog out for ever.
+    let drawn = draw.await.unwrap().unwrap();
+    let Ok(Effect::Drawn { steps, .. }) = drawn.outcome.result else { panic!("{drawn:?}") };
+    assert!(steps[0].item().is_some(), "{steps:?}");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ use std::{
 
 use bytes::Bytes;
 use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Runtime, TokioRuntime};
+use quinn_proto::RandomConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::{
     sync::mpsc,
@@ -182,8 +183,10 @@ fn listen_on(listen: SocketAddr, tls: &NodeTls) -> Result<(Endpoint, Weak<dyn As
     let socket = runtime.wrap_udp_socket(settings::bind_socket(listen).map_err(bind)?).map_err(bind)?;
     let held = Arc::downgrade(&socket);
     let config = settings::server_config(tls.server());
-    let endpoint =
-        Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(config), socket, runtime).map_err(bind)?;
+    let mut own = EndpointConfig::new(tls.reset_key());
+    // Ids without a hash of their own: one of an earlier incarnation must be answered by a reset, not dropped.
+    own.cid_generator(|| Box::<RandomConnectionIdGenerator>::default());
+    let endpoint = Endpoint::new_with_abstract_socket(own, Some(config), socket, runtime).map_err(bind)?;
     Ok((endpoint, held))
 }
 
