@@ -16,11 +16,17 @@ pub(super) struct ClusterClock {
 }
 
 impl ClusterClock {
-    /// A reply, or a refusal, told the time; 0 is none: the cluster has decided nothing yet.
+    /// A reply told the time: how far the cluster had come for all its node knew, so only a later one counts. 0 is none:
+    /// the cluster has decided nothing yet.
     pub(super) fn learn(&mut self, now: Millis, at: Instant) {
-        if now > Millis(0) {
-            self.heard = Some((now, at));
+        if now > self.read(at).unwrap_or_default() {
+            self.correct(now, at);
         }
+    }
+
+    /// A refusal of a key for its time told it: that is what counts, whatever was heard before.
+    pub(super) fn correct(&mut self, now: Millis, at: Instant) {
+        self.heard = Some((now, at));
     }
 
     /// Cluster time; `None` before the first reply.
@@ -45,8 +51,9 @@ mod tests {
         clock.learn(Millis(1_000), start);
         assert_eq!(clock.read(start + Duration::from_millis(250)), Some(Millis(1_250)));
         clock.learn(Millis(900), start);
-        assert_eq!(clock.read(start), Some(Millis(900)), "the cluster is always right");
         clock.learn(Millis(0), start);
-        assert_eq!(clock.read(start), Some(Millis(900)), "no time is not the beginning of time");
+        assert_eq!(clock.read(start), Some(Millis(1_000)), "a quiet node tells what it knew long ago");
+        clock.correct(Millis(900), start);
+        assert_eq!(clock.read(start), Some(Millis(900)), "who refuses a key is right");
     }
 }

@@ -196,7 +196,7 @@ impl Client {
             })
             .await?;
         if let Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now }) = called.value.outcome.result {
-            self.known().clock.learn(now, Instant::now());
+            self.known().clock.correct(now, Instant::now());
         }
         if called.retries > 0 || called.elapsed > STALL {
             called.leader_change = self.leader_change_since(before).await;

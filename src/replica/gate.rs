@@ -26,6 +26,7 @@ pub(super) struct Gate<'a> {
     pub leader: Option<ReplicaId>,
     pub commit: Index,
     pub last: Index,
+    pub is_persisting: bool,
     pub log: &'a Log,
 }
 
@@ -54,9 +55,9 @@ impl Gate<'_> {
         ensure(message.term.0 < TERM_MAX, "its term is out of range")?;
         match &message.body {
             RaftBody::Append { index, log_term, entries, .. } => self.check_append(message, *index, *log_term, entries),
-            RaftBody::AppendResponse { index, reject, .. } => {
-                let ours = message.term == self.term && !reject;
-                ensure(!ours || *index <= self.last, "it acknowledges what was never sent")
+            RaftBody::AppendResponse { index, reject_hint, .. } => {
+                let ours = message.term == self.term;
+                ensure(!ours || (*index).max(*reject_hint) <= self.last, "it answers what was never sent")
             }
             RaftBody::Heartbeat { commit, context } => self.check_heartbeat(message, *commit, context),
             RaftBody::HeartbeatResponse { context, .. } => self.check_context(context.is_empty(), context),
@@ -70,6 +71,11 @@ impl Gate<'_> {
             }
             RaftBody::TimeoutNow => {
                 ensure(message.term == self.term && self.leader == Some(from), "it is not from the leader")
+            }
+            // Our vote for ourselves is asked for once it is durable, and so is all that was written before it. raft-rs
+            // panics at a leader whose log is not.
+            RaftBody::RequestVoteResponse { pre: false, reject: false, .. } => {
+                ensure(!self.is_persisting, "it gives a vote that was not asked for")
             }
             RaftBody::RequestVote { .. } | RaftBody::RequestVoteResponse { .. } => Ok(()),
         }

@@ -219,6 +219,7 @@ impl Replica {
             leader: self.raft.leader(),
             commit: self.raft.commit(),
             last: self.raft.last(),
+            is_persisting: self.is_persisting(),
             log: self.raft.log(),
         };
         match gate.check(from, &message) {

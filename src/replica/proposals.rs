@@ -28,8 +28,8 @@ pub enum ProposalResult {
         /// Whom to ask, if anybody is known to lead.
         leader: Option<ReplicaId>,
     },
-    /// Its entry was overwritten by another leader's. This entry is surely not applied; another one with the same key
-    /// may be.
+    /// This replica lost its entry to another leader's, or to its own of a later term. Another one with the same key may
+    /// be applied; and, until an entry is applied at that index, this one too, from the disk of a third.
     Superseded,
 }
 

@@ -67,6 +67,7 @@ impl Reads {
         for reads in attempt.chain(confirmed).chain([&mut self.waiting]) {
             reads.retain(|other| *other != read);
         }
+        self.confirmed.retain(|(_, reads)| !reads.is_empty());
     }
 
     /// A tick has passed.

@@ -243,26 +243,28 @@ impl Requests {
         let pause = Place::Pausing { until: now.plus(PAUSE_TICKS) };
         match (result, teller) {
             (ProposalResult::Applied(outcome), _) => self.decided(request, outcome, fresh_key),
-            // This replica's word is final for its own copy. A peer's is not: the network may deliver a copy twice.
-            (ProposalResult::NotProposed { .. } | ProposalResult::Superseded, Teller::Here) => {
-                self.place(request, pause);
-            }
-            (ProposalResult::NotProposed { .. } | ProposalResult::Superseded, Teller::Peer(_)) => {
-                self.give_up(request, pause);
-            }
+            // This replica's word is final for what it did not propose. A peer's is not: the network may deliver a copy
+            // twice.
+            (ProposalResult::NotProposed { .. }, Teller::Here) => self.place(request, pause),
+            (ProposalResult::NotProposed { .. } | ProposalResult::Superseded, _) => self.give_up(request, pause),
         }
     }
 
     fn decided(&mut self, id: RequestId, outcome: Outcome, fresh_key: impl FnOnce(Millis) -> RequestKey) {
         let open = self.open.get_mut(&id).expect("the caller has just seen it");
         match (&outcome.result, open.command.command.origin) {
-            // A key made here was too old: nothing was done under it and nothing ever will be, unless an earlier copy was
-            // in time.
-            (Err(Refusal::KeyExpired { now, .. }), KeyOrigin::Server) if !open.astray => {
+            // These leave no trace: an earlier copy may have been in time, and forgotten since, or may be yet. Whoever
+            // waits must not take it for surely not applied, and ask again under another key.
+            (Err(Refusal::KeyExpired { .. } | Refusal::KeyFromFuture { .. } | Refusal::KeyTableFull), _)
+                if open.astray =>
+            {
+                drop(self.close(id));
+            }
+            // A key made here was too old: nothing was done under it and nothing ever will be.
+            (Err(Refusal::KeyExpired { now, .. }), KeyOrigin::Server) => {
                 open.command.command.key = fresh_key(*now);
                 self.place(id, Place::Queued);
             }
-            (Err(Refusal::KeyExpired { .. }), KeyOrigin::Server) => drop(self.close(id)),
             _ => self.answer(id, &outcome),
         }
     }

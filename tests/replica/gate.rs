@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tombola::{
     durable::{Entry, EntryKind},
-    replica::{Input, RaftBody, RaftMessage, Replica},
+    replica::{Input, RaftBody, RaftMessage, Replica, Role},
     types::{Index, ReplicaId, Term},
 };
 
@@ -87,6 +87,45 @@ fn line_62_an_append_that_contradicts_what_is_committed_stops_us() {
     let message = RaftMessage { term: Term(2), ..message(body) };
     let broken = replica.handle(Input::Message { from: ReplicaId(2), message }).unwrap_err();
     assert_eq!(broken.name, "durable");
+}
+
+/// raft-rs adds 1 to a hint, and a release build stops at an overflow.
+#[test]
+fn line_60_a_leader_drops_answers_to_what_it_never_sent() {
+    let mut cluster = Cluster::new(3, 1);
+    let leader = cluster.elect();
+    let term = cluster.replica(leader).term();
+    for (index, reject, reject_hint) in [(9, false, 0), (9, true, 0), (2, true, u64::MAX), (2, true, 9)] {
+        let (index, log_term, commit) = (Index(index), Term(0), Index(1));
+        let body = RaftBody::AppendResponse { index, log_term, commit, reject, reject_hint: Index(reject_hint) };
+        let from = ReplicaId(leader.0 % 3 + 1);
+        cluster.input(leader, Input::Message { from, message: RaftMessage { to: leader, from, term, body } });
+        assert!(cluster.network.is_empty(), "nothing came of it");
+    }
+}
+
+/// raft-rs panics at a leader whose log is not persisted.
+#[test]
+fn line_60_a_vote_that_was_not_asked_for_elects_nobody() {
+    let mut cluster = Cluster::new(3, 1);
+    let leader = cluster.elect();
+    let (id, other) = (ReplicaId(leader.0 % 3 + 1), ReplicaId((leader.0 + 1) % 3 + 1));
+    let term = cluster.replica(leader).term();
+    let say = |cluster: &mut Cluster, from, term, body| {
+        cluster.input(id, Input::Message { from, message: RaftMessage { to: id, from, term, body } });
+    };
+    let last = cluster.replica(id).status().last_index;
+    let entry = Entry { index: last.next(), term, kind: EntryKind::Normal, data: Bytes::new() };
+    say(
+        &mut cluster,
+        leader,
+        term,
+        RaftBody::Append { index: last, log_term: term, commit: last, entries: vec![entry] },
+    );
+    say(&mut cluster, leader, term, RaftBody::TimeoutNow);
+    let given = |pre| RaftBody::RequestVoteResponse { pre, reject: false, commit: Index(0), commit_term: Term(0) };
+    say(&mut cluster, other, Term(term.0 + 1), given(false));
+    assert_ne!(cluster.replica(id).role(), Role::Leader);
 }
 
 /// Random messages, small numbers so that they often hit, to a replica in every role.

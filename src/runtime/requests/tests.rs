@@ -204,8 +204,12 @@ type Deed = fn(&mut Bench);
 
 #[test]
 fn at_the_deadline_what_may_be_in_a_log_is_unknown() {
-    let sends: [(Leader, Deed); 3] = [
+    let sends: [(Leader, Deed); 4] = [
         (Leader::Here, |bench| _ = bench.propose()),
+        (Leader::Here, |bench| {
+            let id = bench.propose();
+            bench.tell(id, Teller::Here, ProposalResult::Superseded);
+        }),
         (Leader::Peer(PEER), |bench| _ = bench.forward(PEER, 39)),
         (Leader::Peer(PEER), |bench| {
             let id = bench.forward(PEER, 0);
@@ -224,14 +228,10 @@ fn at_the_deadline_what_may_be_in_a_log_is_unknown() {
 
 #[test]
 fn what_this_replica_or_the_transport_gives_back_is_surely_not_applied() {
-    let gives_back: [(Leader, Deed); 3] = [
+    let gives_back: [(Leader, Deed); 2] = [
         (Leader::Here, |bench| {
             let id = bench.propose();
             bench.tell(id, Teller::Here, NOT_PROPOSED);
-        }),
-        (Leader::Here, |bench| {
-            let id = bench.propose();
-            bench.tell(id, Teller::Here, ProposalResult::Superseded);
         }),
         (Leader::Peer(PEER), |bench| {
             let id = bench.forward(PEER, 0);
@@ -295,14 +295,16 @@ fn a_key_made_here_that_was_too_old_is_replaced_once_it_is_sure_that_nothing_was
 }
 
 #[test]
-fn a_key_made_here_that_was_too_old_for_a_second_copy_leaves_the_outcome_unknown() {
-    let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
-    let mut answer = bench.accept(draw(key(1), KeyOrigin::Server, 1), 40);
-    bench.forward(PEER, 0);
-    bench.requests.handle_view(view(2, Leader::Here));
-    let id = bench.propose();
-    bench.tell(id, Teller::Here, expired());
-    assert_eq!(answer.try_recv().unwrap(), Err(unknown()));
+fn a_key_that_was_too_old_for_a_second_copy_leaves_the_outcome_unknown_whoever_made_it() {
+    for origin in [KeyOrigin::Server, KeyOrigin::Caller] {
+        let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
+        let mut answer = bench.accept(draw(key(1), origin, 1), 40);
+        bench.forward(PEER, 0);
+        bench.requests.handle_view(view(2, Leader::Here));
+        let id = bench.propose();
+        bench.tell(id, Teller::Here, expired());
+        assert_eq!(answer.try_recv().unwrap(), Err(unknown()), "{origin:?}");
+    }
 }
 
 #[test]
