@@ -99,7 +99,7 @@ pub enum NotApplied {
     #[error("{0}")]
     Malformed(String),
     /// A linearizable read found no quorum in time.
-    #[error("no quorum confirmed the read in time; `--stale` reads this node's own state")]
+    #[error("no quorum confirmed the read in time; a stale read asks for this node's own state")]
     NoQuorum,
     /// Leadership cannot be handed over as asked.
     #[error("{0}")]

@@ -4,7 +4,9 @@
 mod user;
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -358,6 +360,28 @@ fn serve_without_a_configuration_says_what_the_predecessor_said() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.starts_with("Error: config file path is required.\n"), "{told}");
     assert!(told.contains("--config <FILE>"), "{told}");
+}
+
+#[test]
+fn data_that_cannot_be_written_is_told_elsewhere_and_no_success() {
+    let user = User::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output =
+        user.command(["key", "--from", "order 7", "--at", "2026-01-01T00:00:00Z"]).stdout(full).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.starts_with("error[OUTPUT]: stdout cannot be written"), "{told}");
+    assert!(told.lines().nth(1).is_some_and(|line| line.contains('-')), "the key is not lost: {told}");
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_a_usage_error() {
+    let user = User::new();
+    let garbled = OsStr::from_bytes(b"\xff\xfe");
+    for args in [[OsStr::new("state"), garbled], [OsStr::new("-ojson"), garbled]] {
+        let output = user.command(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -54,17 +54,15 @@ pub fn main() -> ExitCode {
         output::error(format, &error);
         error.exit
     });
-    exit.into()
+    output::exit(exit).into()
 }
 
 /// The command line was not understood, or `--help` or `--version` was asked for. clap knows what to print; scripts that
 /// ask for JSON get the error in their own form.
 fn not_understood(error: &clap::Error) -> Exit {
-    let mut words = std::env::args().skip(1);
-    let json = words.any(|word| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json"))
-        || std::env::args()
-            .zip(std::env::args().skip(1))
-            .any(|(flag, value)| matches!(flag.as_str(), "-o" | "--output") && value == "json");
+    let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let json = words.iter().any(|word| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json"))
+        || words.windows(2).any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json");
     if !error.use_stderr() {
         output::stdout(&error.render().to_string());
         return Exit::Ok;

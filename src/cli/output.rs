@@ -1,14 +1,21 @@
 //! What goes to stdout and stderr: tables, JSON, errors.
 //!
 //! Data goes to stdout, everything else to stderr. A reader that hangs up (`tombola state | head -1`) is no error: what it
-//! did not want to read is dropped. Colour only on a terminal, and never with `NO_COLOR`.
+//! did not want to read is dropped. Data that cannot be written for another reason goes to stderr, and the command does
+//! not end well: a key that nobody read may be worth a draw. Colour only on a terminal, and never with `NO_COLOR`.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, ErrorKind, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::{args::Format, exit::CliError};
+use super::{
+    args::Format,
+    exit::{CliError, Exit},
+};
 
 /// May colour be used on a terminal? `NO_COLOR` (no-color.org): any value but the empty one forbids it.
 pub fn colour_wanted() -> bool {
@@ -70,10 +77,24 @@ pub fn data(format: Format, json: &impl Serialize, text: impl FnOnce() -> String
     }
 }
 
+/// Data could not be written.
+static DATA_LOST: AtomicBool = AtomicBool::new(false);
+
 /// Writes to stdout; a reader that hung up is no error.
 pub fn stdout(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            DATA_LOST.store(true, Ordering::Relaxed);
+            stderr(&format!("error[OUTPUT]: stdout cannot be written: {error}; this was to be there:\n{text}"));
+        }
+        _ => {}
+    }
+}
+
+/// How the process ends: not well if its data could not be written.
+pub fn exit(exit: Exit) -> Exit {
+    if exit == Exit::Ok && DATA_LOST.load(Ordering::Relaxed) { Exit::Other } else { exit }
 }
 
 /// Writes a line to stderr: a message to a person. Silent in JSON mode, where stderr carries nothing but an error.
@@ -119,7 +140,6 @@ fn error_json(error: &CliError) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit::Exit;
 
     fn failed() -> CliError {
         CliError::new(Exit::Unavailable, "NO_LEADER", "no leader was found in time")

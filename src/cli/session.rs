@@ -110,7 +110,9 @@ pub fn failed(error: ClientError, key: Option<RequestKey>) -> CliError {
         ClientError::Failed(Failure::NotApplied(why)) => match why {
             NotApplied::NoLeader => Some("nothing was applied; `tombola cluster status` shows who is missing"),
             NotApplied::Overloaded { .. } | NotApplied::Draining => Some("nothing was applied; send it again later"),
-            NotApplied::NoQuorum => Some("`tombola cluster status` shows who is missing"),
+            NotApplied::NoQuorum => {
+                Some("`--stale` reads a node's own state; `tombola cluster status` shows who is missing")
+            }
             NotApplied::Malformed(_) => None,
             NotApplied::TransferRefused(_) => Some("`tombola cluster status` shows how far every node is"),
         },

@@ -186,9 +186,11 @@ impl Client {
     /// # Errors
     /// [`Failure::Unknown`] if it was possibly applied; surely not applied otherwise.
     pub async fn submit(&self, pool: PoolId, key: RequestKey, action: Action) -> Result<Called<Answered>, ClientError> {
+        let start = Instant::now();
         self.greet().await?;
         let before = self.known().leader;
-        let plan = self.plan(Call::Submit { pool, key: Some(key), action }, Some(key));
+        let mut plan = self.plan(Call::Submit { pool, key: Some(key), action }, Some(key));
+        plan.policy.timeout = plan.policy.timeout.saturating_sub(start.elapsed());
         let mut called = self
             .call(plan, |reply| match reply {
                 Reply::Submitted(answered) => Some(answered),

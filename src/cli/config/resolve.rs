@@ -130,7 +130,7 @@ impl Resolver<'_> {
             catalog: self.catalog(file.pool.as_ref()),
             warnings: vec![format!(
                 "{} is the predecessor's configuration: one node keeps its data under {}; its gRPC side is plaintext; `wal` has no \
-                 effect, as every draw is durable before it is answered and the log is compacted by itself",
+                 effect, as every draw is durable before it is answered",
                 self.source.path.display(),
                 ours.display()
             )],
@@ -143,7 +143,7 @@ impl Resolver<'_> {
         let line = |at: Location| format!("{path}:{}", at.line());
         let wal = file.wal.as_ref().map(|wal| {
             let place = line(wal.referenced);
-            format!("{place}: `wal` has no effect: every draw is durable before it is answered, and the log is compacted by itself")
+            format!("{place}: `wal` has no effect: every draw is durable before it is answered")
         });
         let working_dir = file
             .working_dir
