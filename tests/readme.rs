@@ -76,7 +76,8 @@ impl Reader {
         }
     }
 
-    /// Runs a command; its output, stdout and stderr, unless it stays in the background.
+    /// Runs a command; its data, unless it stays in the background. What it says beside them, that a busy machine took
+    /// several tries, say, is no part of the transcript.
     fn run(&mut self, command: &str) -> Vec<String> {
         let binary = env!("CARGO_BIN_EXE_tombola");
         let line = self.here(command).replace("tombola ", &format!("{binary} "));
@@ -91,9 +92,9 @@ impl Reader {
             self.started.push(Running::start(with_script(shell, &format!("exec {background} --log-format text"))));
             return Vec::new();
         }
-        let output = with_script(shell, &format!("{line} 2>&1")).output().unwrap();
+        let output = with_script(shell, &line).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{command}: {text}");
+        assert!(output.status.success(), "{command}: {text}{}", String::from_utf8_lossy(&output.stderr));
         if let Some(shown) = uuid(&text) {
             self.shown = Some(shown.to_owned());
         }
