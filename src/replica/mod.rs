@@ -48,7 +48,7 @@ use self::{
 use crate::{
     durable::{Founders, HardState, Identity, RecoveredLog, WriteSet},
     pool::{Batch, Command, Digests, StateMachine},
-    types::{Entropy, Genesis, HistoryDigest, Index, Millis, ReplicaId, Term},
+    types::{Entropy, HistoryDigest, Index, Millis, ReplicaId, Term},
 };
 
 /// How many heartbeats the answer to a question for a read index is awaited.
@@ -136,8 +136,6 @@ pub struct BrokenInvariant {
 pub struct Replica {
     /// Who it is.
     me: ReplicaId,
-    /// The cluster's founding hash.
-    genesis: Genesis,
     /// The founders and their disks.
     founders: Founders,
     /// raft.
@@ -170,7 +168,6 @@ impl Replica {
         let attempt_ticks = READ_ATTEMPT_HEARTBEATS * config.heartbeat_ticks;
         let mut replica = Self {
             me: identity.replica,
-            genesis: recovered.genesis,
             raft: Raft::new(&config, &identity, &recovered)?,
             history: VecDeque::from([machine.digests().history]),
             machine,
@@ -386,11 +383,6 @@ impl Replica {
     /// The state as of the last applied entry.
     pub fn machine(&self) -> &StateMachine {
         &self.machine
-    }
-
-    /// The cluster's founding hash.
-    pub fn genesis(&self) -> Genesis {
-        self.genesis
     }
 
     /// The founders and their disks.
