@@ -39,7 +39,7 @@ fn founded(data_dir: &std::path::Path) -> Store {
         body_sha256: sha2::Sha256::digest(b"").into(),
     };
     let found = WriteSet {
-        founding: Some(FoundingWrite::Found(Snapshot { meta, body: Bytes::new() })),
+        founding: Some(FoundingWrite::Found(Snapshot { meta, body: Vec::new() })),
         hard_state: Some(HardState { term: Term(1), vote: ReplicaId(0), commit: Index::FOUNDING }),
         promise: true,
         ..WriteSet::default()

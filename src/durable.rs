@@ -54,6 +54,10 @@ pub struct Founders {
     pub disks: BTreeMap<ReplicaId, DiskId>,
 }
 
+/// Bytes of every chunk of a snapshot's body but the last, which has the rest. With its key, checksum and page header it
+/// just fits a page of 256 KiB in the store.
+pub const CHUNK_BYTES: usize = (256 << 10) - 256;
+
 /// What a snapshot is of. The body, an encoded pool state, is kept in chunks beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMeta {
@@ -76,11 +80,16 @@ pub struct SnapshotMeta {
 pub struct Snapshot {
     /// What it is of.
     pub meta: SnapshotMeta,
-    /// The encoded pool state.
-    pub body: Bytes,
+    /// The encoded pool state, in chunks of [`CHUNK_BYTES`].
+    pub body: Vec<Bytes>,
 }
 
 impl SnapshotMeta {
+    /// How many chunks the body has.
+    pub fn chunks(&self) -> u32 {
+        u32::try_from(self.body_bytes.div_ceil(CHUNK_BYTES as u64)).expect("bodies are bounded far below 2^32 chunks")
+    }
+
     /// The hash that names a cluster for good: SHA-256 of the founding snapshot's meta, which holds the body's hash.
     pub fn genesis(&self) -> Genesis {
         use sha2::Digest;
@@ -100,7 +109,7 @@ pub enum FoundingWrite {
 /// What one redb transaction, hence one fsync, makes durable together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteSet {
-    /// Number of the raft `Ready` it comes from; rises. 0 in a founding step.
+    /// The replica's number of it; rises by one. 0 in a founding step.
     pub number: u64,
     /// Entries to append. Whatever the store holds at or above the first one's index is removed.
     pub entries: Vec<Entry>,
@@ -111,6 +120,47 @@ pub struct WriteSet {
     pub promise: bool,
     /// A step of founding.
     pub founding: Option<FoundingWrite>,
+    /// Another snapshot becomes the newest one.
+    pub snapshot: Option<SnapshotWrite>,
+}
+
+/// Another snapshot becomes the newest one. Its body is staged, whole and durable, before; see [`Staging`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotWrite {
+    /// One that this replica took of its own state. Its log goes on, without the entries up to `truncated`.
+    Taken {
+        /// What it is of.
+        meta: SnapshotMeta,
+        /// The last entry that leaves the log, at or below the snapshot's index, and its term.
+        truncated: (Index, Term),
+    },
+    /// One that came from another replica. The whole log goes; it begins anew after the snapshot.
+    Installed {
+        /// What it is of.
+        meta: SnapshotMeta,
+    },
+}
+
+/// A snapshot whose body is being brought to the disk, chunk by chunk, beside the log. There is one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Staging {
+    /// Of this replica's own state at an index. What it was interrupted at is worth nothing.
+    Own {
+        /// The index.
+        index: Index,
+    },
+    /// One that another replica sends. A transfer that was interrupted goes on where it was.
+    Received(SnapshotMeta),
+}
+
+impl Staging {
+    /// The index of the snapshot.
+    pub fn index(&self) -> Index {
+        match self {
+            Self::Own { index } => *index,
+            Self::Received(meta) => meta.index,
+        }
+    }
 }
 
 /// Who a store belongs to; written once, when it is created.
@@ -147,8 +197,8 @@ pub enum RecoveredState {
     Founded(RecoveredLog),
 }
 
-/// A founded store's content, checked: `snapshot.index <= hard_state.commit <= last index`, entries contiguous from
-/// `snapshot.index + 1`, terms never falling.
+/// A founded store's content, checked: `truncated <= snapshot.index <= hard_state.commit <= last index`, entries contiguous
+/// from `truncated + 1`, terms never falling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveredLog {
     /// Hash of the founding snapshot.
@@ -157,6 +207,8 @@ pub struct RecoveredLog {
     pub hard_state: HardState,
     /// The newest snapshot.
     pub snapshot: Snapshot,
+    /// The last entry that was compacted away, and its term; at most the snapshot's.
+    pub truncated: (Index, Term),
     /// The entries after it.
     pub entries: Vec<Entry>,
 }

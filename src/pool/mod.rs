@@ -48,7 +48,7 @@ pub use machine::*;
 pub use names::*;
 pub use outcome::*;
 pub use query::*;
-pub use snapshot::{BadSnapshot, SnapshotHandle};
+pub use snapshot::{BadSnapshot, Garbage, Restorer, SnapshotHandle};
 
 use crate::types::{HistoryDigest, Index, StateDigest};
 

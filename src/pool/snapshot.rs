@@ -8,6 +8,7 @@
 //! What can be derived is left out: the index of names, the weights drawn from, the hash tables, every sum. It is built
 //! again by [`restore`], which then checks all there is to check and compares the state digest with the header's.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     keys::{BucketRecord, Keys, ScopeRecord},
     machine::POOLS_MAX,
     names::{ItemId, PoolId},
+    query::Verification,
     state::{Facts, Pool},
     stock::{Item, ItemsView},
 };
@@ -120,6 +122,27 @@ impl SnapshotHandle {
         body
     }
 
+    /// Encodes it piece by piece, each of `bytes` bytes but the last, which has the rest. Each takes time by its own length
+    /// and by that of a section.
+    ///
+    /// # Panics
+    /// As [`Self::encode`].
+    pub fn chunks(&self, bytes: usize) -> impl Iterator<Item = Bytes> + use<'_> {
+        let body = Bytes::from(self.encode());
+        (0..body.len()).step_by(bytes).map(move |from| body.slice(from..body.len().min(from + bytes)))
+    }
+
+    /// Looks at everything, and recomputes the digest: see [`super::Query::Verify`].
+    pub fn verify(&self) -> Verification {
+        let restored = restore(&self.encode());
+        restored.map(|machine| invariants::verify(&machine)).unwrap_or_else(|bad| Verification {
+            pools: 0,
+            items: 0,
+            keys: 0,
+            violations: vec![bad.to_string()],
+        })
+    }
+
     /// The state digest, from the records alone.
     pub(super) fn recompute(&self) -> StateDigest {
         let mut sum = self.keys.recompute();
@@ -132,6 +155,41 @@ impl SnapshotHandle {
             }
         }
         sum.digest()
+    }
+}
+
+/// Builds a state from a snapshot's bytes as they come, in pieces of any length.
+#[derive(Debug, Default)]
+pub struct Restorer {
+    body: Vec<u8>,
+}
+
+impl Restorer {
+    /// Takes the next bytes. An error is final.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), BadSnapshot> {
+        self.body.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The state, once all its bytes are in: recomputed, and compared with the digest in it.
+    pub fn finish(self) -> Result<StateMachine, BadSnapshot> {
+        restore(&self.body)
+    }
+}
+
+/// Memory that is not needed any more and may take long to free: to be dropped where nobody waits.
+pub struct Garbage(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Send>);
+
+impl Garbage {
+    /// Whatever is to be dropped.
+    pub fn new(what: impl Send + 'static) -> Self {
+        Self(Box::new(what))
+    }
+}
+
+impl std::fmt::Debug for Garbage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Garbage")
     }
 }
 

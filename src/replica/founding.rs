@@ -293,5 +293,5 @@ fn founding_snapshot(founders: Founders) -> Snapshot {
         body_bytes: body.len() as u64,
         body_sha256: sha2::Sha256::digest(&body).into(),
     };
-    Snapshot { meta, body: body.into() }
+    Snapshot { meta, body: vec![body.into()] }
 }

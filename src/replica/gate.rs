@@ -78,6 +78,7 @@ impl Gate<'_> {
                 ensure(!self.is_persisting, "it gives a vote that was not asked for")
             }
             RaftBody::RequestVote { .. } | RaftBody::RequestVoteResponse { .. } => Ok(()),
+            RaftBody::Snapshot { .. } => ensure(false, "it comes without its body"),
         }
     }
 

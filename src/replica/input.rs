@@ -1,13 +1,14 @@
 //! Everything that can happen to a replica.
 
-use super::{message::RaftMessage, proposals::ProposalId, reads::ReadId};
+use super::{Checkpoint, message::RaftMessage, proposals::ProposalId, reads::ReadId};
 use crate::{
-    pool::Command,
+    durable::SnapshotMeta,
+    pool::{Command, StateMachine},
     types::{Entropy, Millis, ReplicaId},
 };
 
 /// One event. Time is [`Input::Tick`]; randomness comes in with it or stands in the configuration.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Input {
     /// One tick of the node's monotonic clock has passed. After a stall, at most an election timeout's worth is told.
     Tick,
@@ -45,5 +46,35 @@ pub enum Input {
     Unreachable {
         /// The peer.
         peer: ReplicaId,
+    },
+    /// The body of the snapshot that was asked for with [`super::Output::TakeSnapshot`] is staged, whole and durable.
+    SnapshotTaken {
+        /// What it is of.
+        meta: SnapshotMeta,
+    },
+    /// That snapshot will not come: another one may be asked for.
+    SnapshotGivenUp,
+    /// A peer's snapshot: its body is staged, whole and durable, and this is the state that it was found to hold.
+    Snapshot {
+        /// The peer.
+        from: ReplicaId,
+        /// The message that announced it, of kind [`super::RaftBody::Snapshot`]; not checked yet.
+        message: RaftMessage,
+        /// The state.
+        machine: Box<StateMachine>,
+    },
+    /// What became of a snapshot that was to be sent with [`super::Output::SendSnapshot`]; told once for each.
+    SnapshotReport {
+        /// The peer.
+        to: ReplicaId,
+        /// The peer has it. Otherwise it may be sent again.
+        arrived: bool,
+    },
+    /// A peer's digests at an index.
+    Checkpoint {
+        /// The peer.
+        from: ReplicaId,
+        /// What it has.
+        checkpoint: Checkpoint,
     },
 }

@@ -5,7 +5,7 @@ use raft::eraftpb::{Entry as RaftEntry, EntryType, Message, MessageType};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    durable::{Entry, EntryKind},
+    durable::{Entry, EntryKind, SnapshotMeta},
     types::{Index, ReplicaId, Term},
 };
 
@@ -103,6 +103,11 @@ pub enum RaftBody {
     },
     /// Campaign at once: leadership is being handed to you.
     TimeoutNow,
+    /// A snapshot in place of entries that are compacted away. Its body travels beside it.
+    Snapshot {
+        /// What it is of.
+        meta: SnapshotMeta,
+    },
 }
 
 /// The context of a campaign that ignores leases, since the leader asked for it (raft-rs: `CAMPAIGN_TRANSFER`).
@@ -194,6 +199,7 @@ impl RaftMessage {
                 MessageType::MsgReadIndexResp
             }
             RaftBody::TimeoutNow => MessageType::MsgTimeoutNow,
+            RaftBody::Snapshot { .. } => MessageType::MsgSnapshot,
         };
         message
     }

@@ -29,7 +29,7 @@ mod unpersisted;
 
 pub use input::Input;
 pub use message::{RaftBody, RaftMessage};
-pub use output::Output;
+pub use output::{Output, TakeSnapshot};
 pub use proposals::{ProposalId, ProposalResult};
 pub use reads::ReadId;
 
@@ -47,7 +47,7 @@ use self::{
 };
 use crate::{
     durable::{Founders, HardState, Identity, RecoveredLog, WriteSet},
-    pool::{Batch, Command, Digests, StateMachine},
+    pool::{Batch, Command, Digests, Restorer, StateMachine},
     types::{Entropy, HistoryDigest, Index, Millis, ReplicaId, Term},
 };
 
@@ -67,7 +67,38 @@ pub struct Config {
     pub election_seed: u64,
     /// Random number of this incarnation: read contexts of an earlier one are not mistaken for ours.
     pub boot_nonce: u64,
+    /// When snapshots are taken, and what of the log is kept beside them.
+    pub snapshots: SnapshotPolicy,
+    /// Digests are compared with the peers' at every index that is a multiple of this.
+    pub checkpoint_every: u64,
 }
+
+/// When snapshots are taken, and what of the log is kept beside them. Lengths are those of entries' data, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// A snapshot is due when the entries applied since the last one have this length, or half that of its body, whichever
+    /// is more.
+    pub log_bytes_min: u64,
+    /// The newest entries at or below a snapshot that stay in the log, for peers that are a little behind: so many...
+    pub trailing_entries: u64,
+    /// ... or so many as have this length, whichever is fewer.
+    pub trailing_bytes: u64,
+    /// A log of this length is cut whatever peer that was heard of lately still needs it: it gets the snapshot.
+    pub log_bytes_max: u64,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self { log_bytes_min: 64 << 20, trailing_entries: 10_000, trailing_bytes: 64 << 20, log_bytes_max: 256 << 20 }
+    }
+}
+
+/// How often digests are compared, in entries.
+pub const CHECKPOINT_EVERY: u64 = 1_024;
+
+/// The digests at an index, as a replica tells its peers: whoever differs from a majority stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Checkpoint(pub Digests);
 
 /// The part a replica plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -162,7 +193,10 @@ impl Replica {
     /// # Errors
     /// If what was recovered contradicts itself: the pool's snapshot cannot be restored, or raft refuses the log.
     pub fn new(config: Config, identity: Identity, recovered: RecoveredLog) -> Result<Self, BrokenInvariant> {
-        let machine = StateMachine::restore(&recovered.snapshot.body)
+        let mut restorer = Restorer::default();
+        let pushed = recovered.snapshot.body.iter().try_for_each(|chunk| restorer.push(chunk));
+        let machine = pushed
+            .and_then(|()| restorer.finish())
             .map_err(|error| BrokenInvariant { name: "durable", detail: error.to_string() })?;
         assert_eq!(machine.applied(), recovered.snapshot.meta.index, "the snapshot is of another index than it says");
         let attempt_ticks = READ_ATTEMPT_HEARTBEATS * config.heartbeat_ticks;
@@ -199,6 +233,11 @@ impl Replica {
             Input::Persisted { number } => self.unpersisted.mark_durable(number),
             Input::Transfer { to } => self.raft.transfer(to),
             Input::Unreachable { peer } => self.raft.report_unreachable(peer),
+            Input::SnapshotTaken { .. }
+            | Input::SnapshotGivenUp
+            | Input::Snapshot { .. }
+            | Input::SnapshotReport { .. }
+            | Input::Checkpoint { .. } => {}
         }
         self.drain()
     }
@@ -294,6 +333,7 @@ impl Replica {
                 hard_state: (hard_state != self.written).then_some(hard_state),
                 promise,
                 founding: None,
+                snapshot: None,
             }));
             self.written = hard_state;
         }

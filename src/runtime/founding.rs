@@ -50,7 +50,7 @@ async fn handle<T: Transport, E: Environment>(
                 founding.handle_message(from, message)?;
             }
         }
-        Event::Network(transport::Event::Unreachable { .. }) => {}
+        Event::Network(_) => {}
         // A greeting more or less after a stall makes no difference.
         Event::Ticks(_) => {
             founding.handle_tick();
@@ -88,5 +88,6 @@ fn send<T: Transport, E: Environment>(
 /// What a store holds that was founded with this snapshot and nothing more.
 fn founded_log(snapshot: Snapshot) -> RecoveredLog {
     let hard_state = HardState { term: snapshot.meta.term, vote: ReplicaId(0), commit: snapshot.meta.index };
-    RecoveredLog { genesis: snapshot.meta.genesis(), hard_state, snapshot, entries: Vec::new() }
+    let truncated = (snapshot.meta.index, snapshot.meta.term);
+    RecoveredLog { genesis: snapshot.meta.genesis(), hard_state, snapshot, truncated, entries: Vec::new() }
 }

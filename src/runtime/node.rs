@@ -15,7 +15,7 @@ use super::{
 use crate::{
     durable::{Recovered, RecoveredState},
     pool::{CatalogItem, Limits},
-    replica::{BrokenInvariant, founding::FoundingRefused},
+    replica::{BrokenInvariant, SnapshotPolicy, founding::FoundingRefused},
     transport::Transport,
     types::ReplicaId,
 };
@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub heartbeat_ticks: usize,
     /// Shortest election timeout in ticks; the longest is one tick less than twice this.
     pub election_ticks: usize,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotPolicy,
     /// Replicated limits.
     pub limits: Limits,
     /// Imported into pool `default` once, by the first leader, while that pool is new.

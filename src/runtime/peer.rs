@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::{self, DecodeError},
     pool::Command,
-    replica::{ProposalId, ProposalResult, RaftMessage, founding::FoundingMessage},
-    transport::PEER_FRAME_BYTES_MAX,
+    replica::{ProposalId, ProposalResult, RaftBody, RaftMessage, founding::FoundingMessage},
+    transport::{Lane, PEER_FRAME_BYTES_MAX},
     types::{ClusterId, Genesis, Millis, ReplicaId, ShardId},
 };
 
@@ -62,6 +62,20 @@ pub enum PeerMessage {
         /// Why, for people; cut to 256 characters.
         why: String,
     },
+}
+
+impl PeerMessage {
+    /// How urgent it is.
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            Self::Raft(message) => match message.body {
+                RaftBody::Append { .. } | RaftBody::AppendResponse { .. } => Lane::Log,
+                _ => Lane::Urgent,
+            },
+            Self::Forward(_) | Self::Forwarded(_) => Lane::Log,
+            Self::Founding(_) | Self::Transfer { .. } | Self::TransferRefused { .. } => Lane::Urgent,
+        }
+    }
 }
 
 /// A frame that is not for this node, or for nobody.
@@ -158,10 +172,7 @@ pub(super) fn in_frames<T: Serialize>(items: Vec<T>) -> Vec<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        replica::RaftBody,
-        types::{DiskId, Term},
-    };
+    use crate::types::{DiskId, Term};
 
     const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
 

@@ -8,7 +8,12 @@ use std::future::Future;
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::durable::WriteSet;
+use bytes::Bytes;
+
+use crate::{
+    durable::{Staging, WriteSet},
+    types::Index,
+};
 
 /// Most WriteSets that share a commit.
 const COMMIT_WRITES_MAX: usize = 64;
@@ -22,6 +27,23 @@ const QUEUED_WRITES_MAX: usize = 4_096;
 pub trait Persist: Send + 'static {
     /// Makes the WriteSets durable, in one transaction, in order. An error is final: it is never retried.
     fn commit(&mut self, writes: Vec<WriteSet>) -> impl Future<Output = Result<(), PersistError>> + Send;
+
+    /// Begins to stage a body, or goes on with it: tells how many chunks of exactly this one are staged already, and durable.
+    /// Whatever else was staged is forgotten.
+    fn begin(&mut self, staging: Staging) -> impl Future<Output = Result<u32, PersistError>> + Send;
+
+    /// Stages the next chunk, which has this number; durable once it returns.
+    fn stage(&mut self, number: u32, chunk: Bytes) -> impl Future<Output = Result<(), PersistError>> + Send;
+
+    /// Reads a chunk of the staged body, or of the newest snapshot's. `None` if there is no such chunk (any more).
+    fn chunk(
+        &mut self,
+        snapshot: Index,
+        number: u32,
+    ) -> impl Future<Output = Result<Option<Bytes>, PersistError>> + Send;
+
+    /// Removes a bounded number of entries and chunks that are not needed any more. `true` if there are more.
+    fn clean(&mut self) -> impl Future<Output = Result<bool, PersistError>> + Send;
 }
 
 /// The store failed; the node must stop.
@@ -112,6 +134,22 @@ mod tests {
             let fails = numbers.contains(&self.fails_at);
             self.commits.lock().expect("no panic holds it").push(numbers);
             if fails { Err(PersistError("no space".to_owned())) } else { Ok(()) }
+        }
+
+        async fn begin(&mut self, _staging: Staging) -> Result<u32, PersistError> {
+            Ok(0)
+        }
+
+        async fn stage(&mut self, _number: u32, _chunk: Bytes) -> Result<(), PersistError> {
+            Ok(())
+        }
+
+        async fn chunk(&mut self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, PersistError> {
+            Ok(None)
+        }
+
+        async fn clean(&mut self) -> Result<bool, PersistError> {
+            Ok(false)
         }
     }
 

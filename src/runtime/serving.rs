@@ -13,7 +13,7 @@ use crate::{
     durable::RecoveredLog,
     pool::{Action, Actor, Command, KeyOrigin, PoolId, Query},
     replica::{
-        Config, Input, Output, ProposalId, ProposalResult, Replica, TransferRefused,
+        CHECKPOINT_EVERY, Config, Input, Output, ProposalId, ProposalResult, Replica, TransferRefused,
         founding::{self as founders, FoundingMessage},
     },
     transport::{self, Transport},
@@ -87,6 +87,8 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             election_ticks: station.config.election_ticks,
             election_seed: station.boot.election_seed,
             boot_nonce: station.boot.nonce,
+            snapshots: station.config.snapshots,
+            checkpoint_every: CHECKPOINT_EVERY,
         };
         let replica = Replica::new(config, station.identity, log)?;
         let applied = replica.machine().applied();
@@ -126,6 +128,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             Event::Persisted(report) => self.step(Input::Persisted { number: report? })?,
             Event::Network(transport::Event::Frame { from, frame }) => self.handle_frame(from, &frame)?,
             Event::Network(transport::Event::Unreachable { peer }) => self.handle_unreachable(peer)?,
+            Event::Network(transport::Event::Met { .. } | transport::Event::Refused { .. }) => {}
             Event::Ticks(ticks) => self.handle_ticks(ticks)?,
             Event::Asked => {
                 for ask in self.station.inputs.take_asks() {
@@ -163,6 +166,10 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                         self.station.handle_result(id, Teller::Here, result);
                     }
                 }
+                Output::TakeSnapshot(_) => self.step(Input::SnapshotGivenUp)?,
+                Output::SendSnapshot { to, .. } => self.step(Input::SnapshotReport { to, arrived: false })?,
+                Output::Checkpoint(_) => {}
+                Output::Discard(garbage) => drop(garbage),
                 Output::ReadReady(id) => {
                     if let Some(ask) = self.station.reads.take(id) {
                         ask.answer(self.replica.machine());

@@ -132,8 +132,9 @@ impl<T: Transport, E: Environment> Station<T, E> {
 
     /// Sends to a peer; may be lost. `false` if it surely did not leave this node.
     pub fn send(&mut self, to: ReplicaId, message: PeerMessage) -> bool {
+        let lane = message.lane();
         let frame = self.framing.encode(self.environment.wall(), message);
-        let has_left = self.inputs.transport.send(to, frame).is_ok();
+        let has_left = self.inputs.transport.send(to, lane, frame).is_ok();
         if !has_left {
             self.unreachable.insert(to);
         }

@@ -106,10 +106,13 @@ pub(super) fn check_snapshot(identity: &Identity, snapshot: &Snapshot) -> Result
     if meta.voters.is_empty() || !meta.voters.is_sorted_by(|a, b| a < b) {
         return Err(format!("the snapshot's voters {:?} are not a sorted set", meta.voters));
     }
-    if meta.body_bytes != snapshot.body.len() as u64 {
-        return Err(format!("the snapshot's body has {} bytes, not {}", snapshot.body.len(), meta.body_bytes));
+    let body_bytes: u64 = snapshot.body.iter().map(|chunk| chunk.len() as u64).sum();
+    if meta.body_bytes != body_bytes {
+        return Err(format!("the snapshot's body has {body_bytes} bytes, not {}", meta.body_bytes));
     }
-    if meta.body_sha256 != *sha2::Sha256::digest(&snapshot.body) {
+    let mut hasher = sha2::Sha256::new();
+    snapshot.body.iter().for_each(|chunk| hasher.update(chunk));
+    if meta.body_sha256 != *hasher.finalize() {
         return Err("the snapshot's body does not have its SHA-256".into());
     }
     Ok(())

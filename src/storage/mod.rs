@@ -33,14 +33,15 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
 
 pub use directory::open;
 pub use error::{OpenError, StoreError};
 
 use crate::{
-    durable::{Identity, Recovered, WriteSet},
-    types::{ClusterId, ReplicaId, ShardId},
+    durable::{Identity, Recovered, Staging, WriteSet},
+    types::{ClusterId, Index, ReplicaId, ShardId},
 };
 use schema::{ABOUT, CHUNKS, FORMAT, FORMAT_KEY, Slot};
 use write::{Stage, Writer};
@@ -132,6 +133,30 @@ impl Store {
             self.failed = Some(error.to_string());
         }
         result
+    }
+
+    /// Begins to stage a body, or goes on with it: tells how many chunks of exactly this one are staged already.
+    /// Whatever else was staged is forgotten.
+    pub fn begin(&mut self, _staging: &Staging) -> Result<u32, StoreError> {
+        self.check_failed()?;
+        Ok(0)
+    }
+
+    /// Stages the next chunk, which has this number; durable once it returns.
+    pub fn stage(&mut self, _number: u32, _chunk: &[u8]) -> Result<(), StoreError> {
+        self.check_failed()
+    }
+
+    /// Reads a chunk of the staged body, or of the newest snapshot's. `None` if there is no such chunk (any more).
+    pub fn chunk(&self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, StoreError> {
+        self.check_failed()?;
+        Ok(None)
+    }
+
+    /// Removes a bounded number of entries and chunks that are not needed any more. `true` if there are more.
+    pub fn clean(&mut self) -> Result<bool, StoreError> {
+        self.check_failed()?;
+        Ok(false)
     }
 
     fn commit_sets(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {

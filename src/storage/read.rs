@@ -67,7 +67,9 @@ pub(super) fn recover(reading: &ReadTransaction, identity: Identity) -> Result<R
         Some(genesis) => {
             let snapshot = snapshot(reading, present(&state, shard, Slot::Snapshot)?, shard)?;
             let hard_state = present(&state, shard, Slot::HardState)?;
-            RecoveredState::Founded(RecoveredLog { genesis, hard_state, snapshot, entries: entries(reading, shard)? })
+            let truncated = (snapshot.meta.index, snapshot.meta.term);
+            let entries = entries(reading, shard)?;
+            RecoveredState::Founded(RecoveredLog { genesis, hard_state, snapshot, truncated, entries })
         }
     };
     Ok(Recovered { identity, state })
@@ -127,9 +129,9 @@ fn snapshot(reading: &ReadTransaction, meta: SnapshotMeta, shard: ShardId) -> Re
         if key.value().2 as usize != number {
             return Err(StoreError::Damaged(format!("chunk {number} of the snapshot at {} is missing", meta.index)));
         }
-        body.extend_from_slice(record::unseal("chunks", &key.value(), chunk.value())?);
+        body.push(Bytes::copy_from_slice(record::unseal("chunks", &key.value(), chunk.value())?));
     }
-    Ok(Snapshot { meta, body: Bytes::from(body) })
+    Ok(Snapshot { meta, body })
 }
 
 fn entries(reading: &ReadTransaction, shard: ShardId) -> Result<Vec<Entry>, StoreError> {

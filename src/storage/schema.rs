@@ -20,7 +20,7 @@ pub(super) const FORMAT_KEY: &str = "format";
 pub(super) const STATE: TableDefinition<StateKey, &[u8]> = TableDefinition::new("state");
 /// (shard, index) to a [`crate::durable::Entry`].
 pub(super) const LOG: TableDefinition<LogKey, &[u8]> = TableDefinition::new("log");
-/// (shard, the snapshot's index, number of the chunk) to [`CHUNK_BYTES`] of its body, or the rest.
+/// (shard, the snapshot's index, number of the chunk) to [`crate::durable::CHUNK_BYTES`] of its body, or the rest.
 pub(super) const CHUNKS: TableDefinition<ChunkKey, &[u8]> = TableDefinition::new("chunks");
 
 /// Key of [`STATE`].
@@ -29,10 +29,6 @@ pub(super) type StateKey = (u32, u8);
 pub(super) type LogKey = (u32, u64);
 /// Key of [`CHUNKS`].
 pub(super) type ChunkKey = (u32, u64, u32);
-
-/// Bytes of a snapshot's body in one chunk: with its key, checksum and page header it just fits a redb page of 1 MiB,
-/// where a full MiB would take one of 2 MiB.
-pub(super) const CHUNK_BYTES: usize = (1 << 20) - 256;
 
 /// What there is one of in a shard. Append only: the number is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

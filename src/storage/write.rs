@@ -7,7 +7,7 @@ use super::{
     check::{Tail, check_founders, check_snapshot},
     error::StoreError,
     read, record,
-    schema::{CHUNK_BYTES, CHUNKS, LOG, LogKey, STATE, Slot, StateKey, log_key},
+    schema::{CHUNKS, LOG, LogKey, STATE, Slot, StateKey, log_key},
 };
 use crate::{
     durable::{Entry, Founders, FoundingWrite, HardState, Identity, Recovered, RecoveredState, Snapshot, WriteSet},
@@ -88,7 +88,7 @@ impl<'t> Writer<'t> {
         // From here on the snapshot says who the founders are.
         self.state.remove(Slot::Prepared.key(self.identity.shard))?;
         let mut chunks = self.transaction.open_table(CHUNKS)?;
-        for (number, chunk) in (0u32..).zip(snapshot.body.chunks(CHUNK_BYTES)) {
+        for (number, chunk) in (0u32..).zip(&snapshot.body) {
             let key = (self.identity.shard.0, snapshot.meta.index.0, number);
             chunks.insert(key, record::seal("chunks", &key, chunk).as_slice())?;
         }

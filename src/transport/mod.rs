@@ -31,9 +31,38 @@ pub use error::SetupError;
 /// Longest frame between peers in bytes: one log entry, with room to spare.
 pub const PEER_FRAME_BYTES_MAX: usize = 4 << 20;
 
+/// How urgent a frame is. Frames of one lane do not wait for those of a less urgent one; nothing else is promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Small, and late is as bad as lost: heartbeats, votes, questions for a read index, and their answers.
+    Urgent,
+    /// The log, and requests on their way to the leader.
+    Log,
+    /// Chunks of snapshots: whatever is left.
+    Bulk,
+}
+
+/// Longest introduction in bytes.
+pub const HELLO_BYTES_MAX: usize = 1 << 10;
+
 /// What the network tells a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A connection to this peer is up: the first event of it. The peer's certificate is proved; what it says of itself is
+    /// for the node to check, and to [`Transport::refuse`].
+    Met {
+        /// The peer.
+        peer: ReplicaId,
+        /// What it [introduced](Transport::introduce) itself with. Its bytes are not trusted.
+        hello: Bytes,
+    },
+    /// The peer does not accept this node, and has closed the connection.
+    Refused {
+        /// The peer.
+        peer: ReplicaId,
+        /// Its reason, for people. Not trusted.
+        reason: String,
+    },
     /// A frame from a peer whose identity is proved. Its bytes are not trusted.
     Frame {
         /// The peer.
@@ -50,8 +79,16 @@ pub enum Event {
 
 /// A node's way to its peers.
 pub trait Transport: Send + 'static {
-    /// Puts a frame into the peer's queue; never waits. `Err` if it was dropped: the queue is full, or nobody is there.
-    fn send(&mut self, to: ReplicaId, frame: Bytes) -> Result<(), Dropped>;
+    /// What this node says of itself at the beginning of every connection that is made from now on; at most
+    /// [`HELLO_BYTES_MAX`]. Until the first call none is made.
+    fn introduce(&mut self, hello: Bytes);
+
+    /// Closes the connection to a peer whose introduction is not acceptable, and tells it why. It may come again.
+    fn refuse(&mut self, peer: ReplicaId, reason: &str);
+
+    /// Puts a frame into the peer's queue of this lane; never waits. `Err` if it was dropped: the queue is full, or nobody
+    /// is there.
+    fn send(&mut self, to: ReplicaId, lane: Lane, frame: Bytes) -> Result<(), Dropped>;
 
     /// Waits for the next event; may be cancelled and called again. `None` when the transport is closed.
     fn receive(&mut self) -> impl Future<Output = Option<Event>> + Send;

@@ -17,12 +17,12 @@ use tombola::{
     api::{Consistency, Failure, NodeStatus},
     durable::{
         Entry, Founders, FoundingWrite, HardState, Identity, Recovered, RecoveredLog, RecoveredState, Snapshot,
-        WriteSet,
+        Staging, WriteSet,
     },
     pool::{Answer, CatalogItem, ItemState, Limits, PoolId, PoolState, Query, RequestKey, Stock, Weight},
     runtime::{Environment, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError, Stopped},
-    transport::{Dropped, Event, Transport},
-    types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
+    transport::{Dropped, Event, Lane, Transport},
+    types::{ClusterId, DiskId, Index, Millis, ReplicaId, ShardId},
 };
 
 /// Longest that anything in these tests may take before it counts as never.
@@ -63,7 +63,11 @@ struct Link {
 }
 
 impl Transport for Link {
-    fn send(&mut self, to: ReplicaId, frame: Bytes) -> Result<(), Dropped> {
+    fn introduce(&mut self, _hello: Bytes) {}
+
+    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
+
+    fn send(&mut self, to: ReplicaId, _lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         let network = &mut *self.network.lock().expect("no panic holds it");
         let (faults, inboxes) = (&mut network.faults, &network.inboxes);
         let inbox = inboxes.get(&to).ok_or(Dropped)?;
@@ -125,6 +129,7 @@ impl Image {
                 genesis: snapshot.meta.genesis(),
                 hard_state: self.hard_state,
                 snapshot: snapshot.clone(),
+                truncated: (snapshot.meta.index, snapshot.meta.term),
                 entries: self.entries.clone(),
             }),
         }
@@ -167,6 +172,22 @@ impl Persist for Handle {
         writes.into_iter().for_each(|write| image.write(write));
         image.commits += 1;
         Ok(())
+    }
+
+    async fn begin(&mut self, _staging: Staging) -> Result<u32, PersistError> {
+        Ok(0)
+    }
+
+    async fn stage(&mut self, _number: u32, _chunk: Bytes) -> Result<(), PersistError> {
+        Ok(())
+    }
+
+    async fn chunk(&mut self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, PersistError> {
+        Ok(None)
+    }
+
+    async fn clean(&mut self) -> Result<bool, PersistError> {
+        Ok(false)
     }
 }
 
@@ -294,6 +315,7 @@ impl World {
             founders: self.voters.clone(),
             heartbeat_ticks: 2,
             election_ticks: 20,
+            snapshots: Default::default(),
             limits: Limits::default(),
             catalog: self.catalog.clone(),
         };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tombola::{
     transport::{
-        Event, PEER_FRAME_BYTES_MAX, Transport,
+        Event, Lane, PEER_FRAME_BYTES_MAX, Transport,
         identity::NODE_NAME,
         quic::{EVENTS_MAX, PEER_QUEUE_BYTES_MAX, PEER_QUEUE_FRAMES_MAX},
         tls::ClientTls,
@@ -66,7 +66,7 @@ async fn a_listener_that_restarts_is_noticed_at_once_and_found_again() {
     within("closing", one.quic.close()).await;
     assert_eq!(within("the end", one.transport.receive()).await, None);
     two.expect_unreachable(1).await;
-    assert!(two.transport.send(ReplicaId(1), Bytes::from_static(b"nobody is there")).is_err());
+    assert!(two.transport.send(ReplicaId(1), Lane::Log, Bytes::from_static(b"nobody is there")).is_err());
     // The port is free the moment that close returns.
     let mut one = Endpoint::bind(certs.tls(CLUSTER, 1), address, &[never_dialed(2)]);
     check_traffic(&mut one, &mut two).await;
@@ -112,7 +112,7 @@ async fn a_full_queue_drops_and_what_it_took_arrives() {
     within("a full queue", async {
         let mut full_for = 0;
         while full_for < 100 {
-            match one.transport.send(ReplicaId(2), payload.clone()) {
+            match one.transport.send(ReplicaId(2), Lane::Log, payload.clone()) {
                 Ok(()) => (taken, full_for) = (taken + 1, 0),
                 Err(_dropped) => full_for += 1,
             }
@@ -137,7 +137,7 @@ async fn small_frames_are_bounded_by_their_number() {
     check_traffic(&mut one, &mut two).await;
     let mut taken = 0usize;
     // Nothing is awaited, so nothing is written meanwhile.
-    while one.transport.send(ReplicaId(2), Bytes::from_static(b"x")).is_ok() {
+    while one.transport.send(ReplicaId(2), Lane::Log, Bytes::from_static(b"x")).is_ok() {
         taken += 1;
         assert!(taken <= PEER_QUEUE_FRAMES_MAX + EVENTS_MAX, "the queue has no bound");
     }
@@ -155,7 +155,7 @@ async fn the_longest_frame_passes_and_a_longer_one_is_dropped() {
     two.send(1, &longest).await;
     one.expect_frame(2, &longest).await;
     let longer = Bytes::from(vec![0; PEER_FRAME_BYTES_MAX + 1]);
-    assert!(two.transport.send(ReplicaId(1), longer).is_err());
+    assert!(two.transport.send(ReplicaId(1), Lane::Log, longer).is_err());
     check_traffic(&mut one, &mut two).await;
 }
 
@@ -164,7 +164,7 @@ async fn a_frame_for_a_stranger_is_dropped() {
     let certs = Certs::of(CLUSTER);
     let (mut one, _two) = pair(&certs);
     for nobody in [0, 1, 3] {
-        assert!(one.transport.send(ReplicaId(nobody), Bytes::from_static(b"x")).is_err());
+        assert!(one.transport.send(ReplicaId(nobody), Lane::Log, Bytes::from_static(b"x")).is_err());
     }
 }
 

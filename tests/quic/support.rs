@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tombola::{
     transport::{
-        Event, Transport,
+        Event, Lane, Transport,
         certs::{self, Order},
         quic::{ClientConnection, Quic, QuicConfig, QuicTransport},
         tls::{NodeFiles, NodeTls},
@@ -83,7 +83,7 @@ impl Endpoint {
         let frame = Bytes::copy_from_slice(frame);
         within(&format!("a connection to {to}"), async {
             // There is no news of a peer's arrival; raft tries again at its ticks, and so does this.
-            while self.transport.send(ReplicaId(to), frame.clone()).is_err() {
+            while self.transport.send(ReplicaId(to), Lane::Log, frame.clone()).is_err() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         })

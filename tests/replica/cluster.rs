@@ -113,6 +113,7 @@ impl Cluster {
                 Output::Proposal { id, result } => {
                     assert!(node.results.insert(id, result).is_none(), "a proposal is answered once");
                 }
+                Output::TakeSnapshot(_) | Output::SendSnapshot { .. } | Output::Checkpoint(_) | Output::Discard(_) => {}
                 Output::ReadReady(read) => {
                     let pool = read_default(replica);
                     assert!(node.reads.insert(read, (replica.machine().applied(), pool)).is_none());
@@ -166,6 +167,8 @@ impl Cluster {
             election_ticks: ELECTION_TICKS,
             election_seed: self.seed,
             boot_nonce: node.incarnation,
+            snapshots: Default::default(),
+            checkpoint_every: tombola::replica::CHECKPOINT_EVERY,
         };
         let replica = Replica::new(config, node.identity, node.image.clone());
         node.replica = Some(replica.unwrap_or_else(|broken| panic!("replica {id}: {broken}")));
@@ -281,7 +284,9 @@ fn found(count: u64) -> Vec<(Identity, RecoveredLog)> {
                         if let Some(FoundingWrite::Found(snapshot)) = write.founding {
                             let genesis = snapshot.meta.genesis();
                             let hard_state = write.hard_state.expect("founding sets the hard state");
-                            images.insert(id, RecoveredLog { genesis, hard_state, snapshot, entries: Vec::new() });
+                            let truncated = (snapshot.meta.index, snapshot.meta.term);
+                            let entries = Vec::new();
+                            images.insert(id, RecoveredLog { genesis, hard_state, snapshot, truncated, entries });
                         }
                         founder.handle_persisted();
                     }

@@ -157,6 +157,7 @@ fn shown(message: &RaftMessage) -> String {
         RaftBody::ReadIndex { .. } => "ReadIndex".into(),
         RaftBody::ReadIndexResponse { index, .. } => format!("ReadIndexResponse {index}"),
         RaftBody::TimeoutNow => "TimeoutNow".into(),
+        RaftBody::Snapshot { meta } => format!("Snapshot at {}@{}", meta.index, meta.term),
     };
     format!("{}→{} term={} {body}", message.from, message.to, message.term)
 }

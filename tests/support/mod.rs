@@ -5,12 +5,12 @@ use std::{future::pending, time::Duration};
 use bytes::Bytes;
 use tombola::{
     api::Consistency,
-    durable::{Identity, Recovered, RecoveredState, WriteSet},
+    durable::{Identity, Recovered, RecoveredState, Staging, WriteSet},
     pool::{Answer, CatalogItem, Limits, PoolId, Query, Stock, Weight},
     runtime::{Node, NodeConfig, Persist, PersistError},
     system::SystemEnvironment,
-    transport::{Dropped, Event, Transport},
-    types::{ClusterId, DiskId, ReplicaId, ShardId},
+    transport::{Dropped, Event, Lane, Transport},
+    types::{ClusterId, DiskId, Index, ReplicaId, ShardId},
 };
 
 /// A node that is a whole cluster, once this catalog is in pool `default`.
@@ -46,6 +46,7 @@ fn start(founders: Vec<ReplicaId>, catalog: &[(&str, Stock, u32)]) -> Node {
         founders,
         heartbeat_ticks: 1,
         election_ticks: 5,
+        snapshots: Default::default(),
         limits: Limits::default(),
         catalog: catalog.collect(),
     };
@@ -57,7 +58,11 @@ fn start(founders: Vec<ReplicaId>, catalog: &[(&str, Stock, u32)]) -> Node {
 struct Nobody;
 
 impl Transport for Nobody {
-    fn send(&mut self, _to: ReplicaId, _frame: Bytes) -> Result<(), Dropped> {
+    fn introduce(&mut self, _hello: Bytes) {}
+
+    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
+
+    fn send(&mut self, _to: ReplicaId, _lane: Lane, _frame: Bytes) -> Result<(), Dropped> {
         Err(Dropped)
     }
 
@@ -72,5 +77,21 @@ struct Memory;
 impl Persist for Memory {
     async fn commit(&mut self, _writes: Vec<WriteSet>) -> Result<(), PersistError> {
         Ok(())
+    }
+
+    async fn begin(&mut self, _staging: Staging) -> Result<u32, PersistError> {
+        Ok(0)
+    }
+
+    async fn stage(&mut self, _number: u32, _chunk: Bytes) -> Result<(), PersistError> {
+        Ok(())
+    }
+
+    async fn chunk(&mut self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, PersistError> {
+        Ok(None)
+    }
+
+    async fn clean(&mut self) -> Result<bool, PersistError> {
+        Ok(false)
     }
 }

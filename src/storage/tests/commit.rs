@@ -92,7 +92,7 @@ fn the_log_is_cut_where_new_entries_conflict() {
 fn a_body_of_many_chunks_comes_back_whole() {
     let disk = Disk::default();
     let mut store = created(&disk);
-    let sets = [found(2 * schema::CHUNK_BYTES + 1)];
+    let sets = [found(2 * crate::durable::CHUNK_BYTES + 1)];
     store.commit(&sets).unwrap();
     assert_holds(&disk, store, &sets);
 }
@@ -107,7 +107,7 @@ fn a_full_chunk_fits_a_page_of_its_own_size() {
         disk.image().len()
     };
     // A page of 2 MiB instead of 1 MiB for each chunk would show.
-    assert!(bytes_for(8 * schema::CHUNK_BYTES) < 12 << 20, "{}", bytes_for(8 * schema::CHUNK_BYTES));
+    assert!(bytes_for(8 * crate::durable::CHUNK_BYTES) < 12 << 20, "{}", bytes_for(8 * crate::durable::CHUNK_BYTES));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn an_ill_formed_founding_is_refused() {
     assert_founding_refused(with(|s| s.meta.index = Index(2)), "a founding snapshot at index 2");
     assert_founding_refused(with(|s| s.meta.voters.clear()), "not a sorted set");
     assert_founding_refused(with(|s| s.meta.voters.reverse()), "not a sorted set");
-    assert_founding_refused(with(|s| s.body = Bytes::new()), "has 0 bytes, not 100");
+    assert_founding_refused(with(|s| s.body.clear()), "has 0 bytes, not 100");
     assert_founding_refused(with(|s| s.meta.body_sha256[0] ^= 1), "does not have its SHA-256");
     assert_founding_refused(WriteSet { hard_state: None, ..found(100) }, "commit 0 is below the snapshot at 1");
     assert_founding_refused(append(1, entries(2..=2, 1, 1)), "before the founding");

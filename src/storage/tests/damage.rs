@@ -37,7 +37,7 @@ fn a_flipped_byte_in_any_table_is_noticed() {
     assert_noticed(&record::encode("state", &Slot::Genesis.key(shard), &founding(100).meta.genesis()));
     assert_noticed(&record::encode("state", &Slot::HardState.key(shard), &hard_state(2, 1, 4)));
     assert_noticed(&record::encode("state", &Slot::Snapshot.key(shard), &founding(100).meta));
-    assert_noticed(&record::seal("chunks", &(0u32, 1u64, 0u32), &founding(100).body));
+    assert_noticed(&record::seal("chunks", &(0u32, 1u64, 0u32), &founding(100).body[0]));
     for entry in entries(2..=6, 2, 64) {
         assert_noticed(&record::encode("log", &schema::log_key(shard, entry.index), &entry));
     }

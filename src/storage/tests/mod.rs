@@ -48,7 +48,7 @@ fn founding(bytes: usize) -> Snapshot {
         body_bytes: bytes as u64,
         body_sha256: sha2::Sha256::digest(&body).into(),
     };
-    Snapshot { meta, body }
+    Snapshot { meta, body: if bytes == 0 { vec![] } else { vec![body] } }
 }
 
 fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
@@ -127,6 +127,7 @@ fn model<'a>(sets: impl IntoIterator<Item = &'a WriteSet>) -> Recovered {
                     genesis: snapshot.meta.genesis(),
                     hard_state: HardState::default(),
                     snapshot: snapshot.clone(),
+                    truncated: (snapshot.meta.index, snapshot.meta.term),
                     entries: Vec::new(),
                 });
             }

@@ -49,7 +49,7 @@ pub use self::{
 };
 pub(super) use settings::client_transport;
 
-use super::{Dropped, Event, SetupError, Transport, frame::Frame, identity::Refused, tls::NodeTls};
+use super::{Dropped, Event, Lane, SetupError, Transport, frame::Frame, identity::Refused, tls::NodeTls};
 use crate::{pool::Actor, types::ReplicaId};
 
 /// Clients that are authenticated and not yet taken by the server.
@@ -164,7 +164,11 @@ pub struct QuicTransport {
 }
 
 impl Transport for QuicTransport {
-    fn send(&mut self, to: ReplicaId, frame: Bytes) -> Result<(), Dropped> {
+    fn introduce(&mut self, _hello: Bytes) {}
+
+    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
+
+    fn send(&mut self, to: ReplicaId, _lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         let frame = Frame::new(frame).map_err(|error| {
             tracing::error!(peer = %to, %error, "a frame was dropped");
             Dropped

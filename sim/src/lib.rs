@@ -1,0 +1,1 @@
+//! What Tombola is judged by.
