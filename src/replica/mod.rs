@@ -128,6 +128,10 @@ pub struct Status {
     pub commit: Index,
     /// Applied, with the digests there.
     pub digests: Digests,
+    /// The newest snapshot: what came before may be missing from the log.
+    pub snapshot_index: Index,
+    /// First entry of its log; the one after the last, if it has none.
+    pub first_index: Index,
     /// Last entry of its log.
     pub last_index: Index,
     /// On the leader: how far each voter's log is known to match, sorted by id. Empty elsewhere.
@@ -384,6 +388,8 @@ impl Replica {
             leader: self.leader(),
             commit: self.raft.commit(),
             digests: self.machine.digests(),
+            snapshot_index: self.raft.log().snapshot_index(),
+            first_index: self.raft.log().first(),
             last_index: self.raft.last(),
             matched: self.raft.matched(),
             transferring: self.raft.is_transferring(),
