@@ -135,6 +135,8 @@ fn status(id: u64, term: u64, leader: u64) -> Play {
         leader: Some(ReplicaId(leader)),
         commit: Index(9),
         digests: Digests { index: Index(9), history: HistoryDigest([1; 32]), state: StateDigest(1) },
+        snapshot_index: Index(1),
+        first_index: Index(2),
         last_index: Index(9),
         matched: Vec::new(),
         transferring: false,

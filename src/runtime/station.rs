@@ -250,6 +250,8 @@ fn unfounded(replica: ReplicaId) -> Status {
         leader: None,
         commit: Index(0),
         digests: Digests { index: Index(0), history: HistoryDigest([0; 32]), state: StateDigest(0) },
+        snapshot_index: Index(0),
+        first_index: Index(0),
         last_index: Index(0),
         matched: Vec::new(),
         transferring: false,
