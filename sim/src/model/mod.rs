@@ -113,6 +113,11 @@ impl Model {
         self.applied
     }
 
+    /// Cluster time there.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
     /// The history digest there.
     pub fn history(&self) -> HistoryDigest {
         self.history

@@ -12,7 +12,7 @@ use tombola::{
 use tombola_sim::model::{Decision, Model};
 use world::World;
 
-const SEEDS: u64 = 1_200;
+const SEEDS: u64 = 1_000;
 const ENTRIES: usize = 40;
 
 /// Both, fed alike.
@@ -125,5 +125,5 @@ fn the_pool_does_what_its_model_says() {
     ] {
         assert!(seen.codes.get(code).is_some_and(|&count| count > 100), "{code} is too rare: {:?}", seen.codes);
     }
-    assert!(seen.replays > 5_000 && seen.executed > 20_000, "{} replayed, {} done", seen.replays, seen.executed);
+    assert!(seen.replays > 3_000 && seen.executed > 15_000, "{} replayed, {} done", seen.replays, seen.executed);
 }
