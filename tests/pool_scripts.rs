@@ -294,7 +294,9 @@ fn refusal_line(refusal: &Refusal) -> String {
         Refusal::KeyExpired { floor, now } => {
             format!("refused KEY_EXPIRED, floor {}, now {}\n", since_start(*floor), since_start(*now))
         }
-        Refusal::KeyFromFuture { now } => format!("refused KEY_FROM_FUTURE, now {}\n", since_start(*now)),
+        Refusal::KeyFromFuture { floor, now } => {
+            format!("refused KEY_FROM_FUTURE, floor {}, now {}\n", since_start(*floor), since_start(*now))
+        }
         Refusal::EtagMismatch { current } => format!("refused ETAG_MISMATCH, current {current}\n"),
         Refusal::InsufficientStock { remaining } => format!("refused INSUFFICIENT_STOCK, remaining {remaining}\n"),
         other => format!("refused {}\n", other.code()),

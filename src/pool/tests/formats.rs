@@ -92,7 +92,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OutOfRange,
         Refusal::KeyReused,
         Refusal::KeyExpired { floor, now },
-        Refusal::KeyFromFuture { now },
+        Refusal::KeyFromFuture { floor, now },
         Refusal::KeyTableFull,
     ]
 }
