@@ -77,8 +77,7 @@ impl Cluster {
             _ => Limits::default(),
         });
         let mut history = History::new(Limits::default());
-        (1..=3)
-            .for_each(|replica| history.restored(life(replica), StateMachine::founding(Limits::default()).digests()));
+        (1..=3).for_each(|replica| history.restored(life(replica), Index::FOUNDING));
         Self { wrong, history, machine, clock: 0, told: Vec::new() }
     }
 
@@ -132,13 +131,14 @@ impl Cluster {
         };
         let fed = if self.is(Wrong::Entropy, number) { &other } else { &batch };
         let outcomes = self.machine.apply(index, &fed.encode());
+        let digests = self.machine.digests();
         for replica in 1..=3 {
             match replica {
                 3 if self.is(Wrong::Gap, number) => continue,
-                3 if self.is(Wrong::Fork, number) => self.history.applied(life(3), &entry(&other)),
-                _ => self.history.applied(life(replica), &entry(&batch)),
+                3 if self.is(Wrong::Fork, number) => self.history.applied(life(3), &entry(&other), digests.history),
+                _ => self.history.applied(life(replica), &entry(&batch), digests.history),
             }
-            self.history.digested(life(replica), self.machine.digests());
+            self.history.digested(life(replica), digests);
         }
         outcomes
     }

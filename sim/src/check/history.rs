@@ -7,7 +7,7 @@ use tombola::{
     durable::Entry,
     pool::{Answer, Command, Digests, Limits, Outcome, PoolId, Query},
     replica::Status,
-    types::{Index, ReplicaId},
+    types::{HistoryDigest, Index, ReplicaId},
 };
 
 use super::{
@@ -102,23 +102,26 @@ impl History {
         }
     }
 
-    /// A replica starts with, or installs, a state with these digests: its founding one, or a snapshot.
-    pub fn restored(&mut self, who: Incarnation, digests: Digests) {
-        let result = self.ledger.restore(who, digests.index);
+    /// A replica starts from, or installs, a state of that index: its founding one, or a snapshot.
+    pub fn restored(&mut self, who: Incarnation, at: Index) {
+        let result = self.ledger.restore(who, at);
         self.note(result);
-        self.digested(who, digests);
     }
 
-    /// A replica applies an entry.
-    pub fn applied(&mut self, who: Incarnation, entry: &Entry) {
+    /// A replica applies an entry, and has this history then.
+    pub fn applied(&mut self, who: Incarnation, entry: &Entry, history: HistoryDigest) {
         let recorded = Recorded { term: entry.term, data: entry.data.clone() };
         let result = self.ledger.apply(who, entry.index, recorded);
+        self.note(result);
+        let result = self.digests.history(who, entry.index, history);
         self.note(result);
     }
 
     /// A replica has these digests.
-    pub fn digested(&mut self, who: Incarnation, digests: Digests) {
-        let result = self.digests.observe(who, digests);
+    pub fn digested(&mut self, who: Incarnation, Digests { index, history, state }: Digests) {
+        let result = self.digests.history(who, index, history);
+        self.note(result);
+        let result = self.digests.state(who, index, state);
         self.note(result);
     }
 

@@ -157,7 +157,7 @@ impl Keys {
             return Err(Refusal::KeyExpired { floor, now });
         }
         if time.0 > now.0.saturating_add(AHEAD_MS_MAX) {
-            return Err(Refusal::KeyFromFuture { now });
+            return Err(Refusal::KeyFromFuture { floor, now });
         }
         let kind = Kind::of(command);
         let bytes_max = if kind == Kind::Admin { ADMIN_BYTES_MAX } else { self.limits.keys_bytes_max };

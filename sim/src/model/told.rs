@@ -129,7 +129,7 @@ impl Told {
             Refusal::OutOfRange => self.u32(14),
             Refusal::KeyReused => self.u32(15),
             Refusal::KeyExpired { floor, now } => self.u32(16).u64(floor.0).u64(now.0),
-            Refusal::KeyFromFuture { now } => self.u32(17).u64(now.0),
+            Refusal::KeyFromFuture { floor, now } => self.u32(17).u64(floor.0).u64(now.0),
             Refusal::KeyTableFull => self.u32(18),
         };
     }

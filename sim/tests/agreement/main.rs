@@ -6,7 +6,7 @@ mod world;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tombola::{
-    pool::{Outcome, Query, StateMachine},
+    pool::{Effect, Outcome, Query, StateMachine, Step},
     types::Index,
 };
 use tombola_sim::model::{Decision, Model};
@@ -49,7 +49,7 @@ impl Pair {
     /// Every pool with its items, and the list of them.
     #[track_caller]
     fn compare_pools(&self) {
-        self.compare(&Query::Pools);
+        self.compare(&Query::first_pools());
         self.model.pools().for_each(|pool| self.compare(&Query::Pool(pool.clone())));
     }
 
@@ -59,7 +59,7 @@ impl Pair {
     }
 }
 
-/// What the runs had in them: so that the test is known to be worth something.
+/// What the runs had in them, refusals and steps by their names: so that the test is known to be worth something.
 #[derive(Default)]
 struct Seen {
     codes: std::collections::BTreeMap<&'static str, usize>,
@@ -71,8 +71,24 @@ impl Seen {
     fn add(&mut self, decision: &Decision) {
         match (&decision.outcome.result, decision.outcome.replayed) {
             (_, true) => self.replays += 1,
-            (Ok(_), false) => self.executed += 1,
+            (Ok(effect), false) => {
+                self.executed += 1;
+                self.add_steps(effect);
+            }
             (Err(refusal), false) => *self.codes.entry(refusal.code()).or_default() += 1,
+        }
+    }
+
+    fn add_steps(&mut self, effect: &Effect) {
+        let Effect::Drawn { steps, .. } = effect else { return };
+        for step in steps {
+            let code = match step {
+                Step::Awarded(_) => "awarded",
+                Step::Fallback(_) => "fallback",
+                Step::Miss => "miss",
+                Step::PoolEmpty => "pool empty",
+            };
+            *self.codes.entry(code).or_default() += 1;
         }
     }
 }
@@ -88,6 +104,7 @@ fn run(seed: u64, seen: &mut Seen) {
         if let Some(command) = world.some_command(&mut rng) {
             pair.compare(&Query::Outcome(command.pool, command.key));
         }
+        pair.compare(&world::page(&mut rng));
         if rng.random_ratio(1, 10) {
             pair.compare(&Query::Verify);
             pair.restore();
@@ -122,8 +139,12 @@ fn the_pool_does_what_its_model_says() {
         "KEY_EXPIRED",
         "KEY_FROM_FUTURE",
         "KEY_TABLE_FULL",
+        "awarded",
+        "fallback",
+        "miss",
+        "pool empty",
     ] {
-        assert!(seen.codes.get(code).is_some_and(|&count| count > 100), "{code} is too rare: {:?}", seen.codes);
+        assert!(seen.codes.get(code).is_some_and(|&count| count > 50), "{code} is too rare: {:?}", seen.codes);
     }
     assert!(seen.replays > 3_000 && seen.executed > 15_000, "{} replayed, {} done", seen.replays, seen.executed);
 }

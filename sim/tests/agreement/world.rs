@@ -3,8 +3,8 @@
 use rand::{Rng, RngExt, rngs::StdRng, seq::IndexedRandom};
 use tombola::{
     pool::{
-        Action, Actor, Batch, CatalogItem, Command, DrawSeq, ItemId, KeyOrigin, Limits, Policy, PoolId, RequestKey,
-        Stock, Version, Weight,
+        Action, Actor, Batch, CatalogItem, Command, DrawSeq, ItemId, KeyOrigin, Limits, Policy, PoolId, Query,
+        RequestKey, Stock, Version, Weight,
     },
     types::{Entropy, Millis},
 };
@@ -98,6 +98,16 @@ impl World {
         } else {
             fresh_key(Millis(at), rng)
         }
+    }
+}
+
+/// A read of a page, from anywhere and of any length.
+pub fn page(rng: &mut StdRng) -> Query {
+    let limit = *[0, 1, 2, 3, 1_000, 1_001].choose(rng).unwrap();
+    if rng.random() {
+        Query::Pools { after: rng.random_bool(0.7).then(|| pool_id(rng)), limit }
+    } else {
+        Query::Items { pool: pool_id(rng), after: rng.random_bool(0.7).then(|| item_id(rng)), limit }
     }
 }
 

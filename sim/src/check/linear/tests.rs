@@ -119,7 +119,7 @@ fn a_refusal_for_its_key_alone_is_of_its_own_time() {
 
 #[test]
 fn a_read_shows_what_the_model_shows() {
-    let (shown, now) = (Answer::Pools(Vec::new()), Millis(7));
+    let (shown, now) = (Answer::Pools { pools: Vec::new(), more: false }, Millis(7));
     let read = |answer: &Answer, now| Read { index: Index(5), now, answer: answer.clone() };
     let span = Some((Moment(1), Moment(2)));
     check().read(CallId(1), &read(&shown, now), (&shown, now), span).unwrap();
@@ -132,7 +132,7 @@ fn a_read_shows_what_the_model_shows() {
 
 #[test]
 fn a_stale_read_has_no_place_in_time() {
-    let shown = Answer::Pools(Vec::new());
+    let shown = Answer::Pools { pools: Vec::new(), more: false };
     let read = Read { index: Index(1), now: Millis(0), answer: shown.clone() };
     for (span, is_well) in [(None, true), (Some((Moment(3), Moment(4))), false)] {
         let mut check = check();
