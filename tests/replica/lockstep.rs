@@ -4,16 +4,14 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tombola::{
-    pool::{
-        Action, Actor, Answer, CatalogItem, Command, Effect, KeyOrigin, Outcome, PoolId, Query, Remembered, RequestKey,
-        Stock, Weight,
-    },
+    pool::{Action, Actor, CatalogItem, Command, KeyOrigin, PoolId, RequestKey, Stock, Weight},
     replica::{Input, RaftMessage, Role, SnapshotPolicy},
     types::{Millis, ReplicaId},
 };
+use tombola_sim::check::{Report, draw::Tally};
 
 use crate::{
-    cluster::{Cluster, Settings, read_default},
+    cluster::{Cluster, Settings},
     transfer::{Chunk, Counts},
 };
 
@@ -39,6 +37,8 @@ struct Run {
     /// How often all cuts end.
     mendings: u32,
     crashes: usize,
+    /// What was judged in the end.
+    report: Report,
 }
 
 impl Run {
@@ -57,6 +57,7 @@ impl Run {
             rng,
             commands: vec![catalog()],
             crashes: 0,
+            report: Report::default(),
         }
     }
 
@@ -216,26 +217,13 @@ impl Run {
         assert!(self.cluster.observer.reads_served > served, "alive: a fresh read is served");
     }
 
-    /// Every replica remembers what was told, and stock is what was added less what was given.
-    fn check(&self) {
+    /// Every replica ends where the others do, and all that they did, answered and have is what it must be.
+    fn judge(&mut self) {
         let digests = self.cluster.replica(ReplicaId(1)).machine().digests();
         for id in self.cluster.ids() {
-            let replica = self.cluster.replica(id);
-            assert_eq!(replica.machine().digests(), digests, "replica {id} differs");
-            let remembered = |pool: &PoolId, key| match replica.machine().query(&Query::Outcome(pool.clone(), key)) {
-                Answer::Outcome(Remembered::Outcome(outcome)) => Some(outcome),
-                _ => None,
-            };
-            for ((pool, key), told) in &self.cluster.observer.told {
-                let outcome =
-                    remembered(pool, *key).unwrap_or_else(|| panic!("durable: replica {id} has lost {key:?}"));
-                assert_eq!((outcome.index, &outcome.result), (told.index, &told.result), "durable");
-            }
-            let outcomes = self.commands.iter().filter_map(|command| remembered(&command.pool, command.key));
-            let given: u64 = outcomes.map(|outcome| awards(&outcome)).sum();
-            let awarded: u64 = read_default(replica).items.iter().map(|item| item.awarded).sum();
-            assert_eq!(awarded, given, "exactly once: every award belongs to one key");
+            assert_eq!(self.cluster.replica(id).machine().digests(), digests, "replica {id} differs");
         }
+        self.report = self.cluster.verdict();
     }
 }
 
@@ -248,13 +236,6 @@ fn settings(rng: &mut StdRng) -> Settings {
         log_bytes_max: rng.random_range(200..4_000),
     };
     Settings { snapshots, checkpoint_every: rng.random_range(1..20) }
-}
-
-fn awards(outcome: &Outcome) -> u64 {
-    match &outcome.result {
-        Ok(Effect::Drawn { steps, .. }) => steps.iter().filter(|step| step.item().is_some()).count() as u64,
-        _ => 0,
-    }
 }
 
 fn command(number: usize, now: Millis, action: Action) -> Command {
@@ -287,13 +268,14 @@ fn run(count: u64, seed: u64) -> Run {
     let mut run = Run::new(count, seed);
     (0..STEPS).for_each(|_| run.step());
     run.heal();
-    run.check();
+    run.judge();
     run
 }
 
 /// Runs every seed, and sees to it that they were worth it.
 fn runs(count: u64) -> Counts {
     let (mut told, mut reads, mut crashes, mut leaders, mut counts) = (0, 0, 0, 0, Counts::default());
+    let mut draws = Tally::default();
     for seed in 0..SEEDS {
         let run =
             std::panic::catch_unwind(|| run(count, seed)).unwrap_or_else(|_| panic!("{count} replicas, seed {seed}"));
@@ -301,12 +283,14 @@ fn runs(count: u64) -> Counts {
         reads += run.cluster.observer.reads_served;
         crashes += run.crashes;
         counts.add(&run.cluster.counts);
+        draws.merge(&run.report.draws);
         let led = run.cluster.ids().iter().filter(|id| run.cluster.replica(**id).role() == Role::Leader).count();
         assert_eq!(led, 1);
         leaders += usize::from(run.cluster.replica(ReplicaId(1)).term().0 > 2);
     }
     let seeds = SEEDS as usize;
     assert!(told > 10 * seeds && reads > 5 * seeds && crashes > 5 * seeds && leaders > seeds / 2);
+    draws.check().unwrap_or_else(|violation| panic!("{count} replicas: {violation}"));
     println!("{count} replicas: {counts:?}");
     counts
 }
