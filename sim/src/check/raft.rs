@@ -71,6 +71,8 @@ mod tests {
             leader: None,
             commit: Index(commit),
             digests: digests(applied, 0, 0),
+            snapshot_index: Index(1),
+            first_index: Index(2),
             last_index: Index(last),
             matched: Vec::new(),
             transferring: false,
