@@ -117,4 +117,18 @@ mod tests {
         let superseded = proposals.accepted(Index(5), Term(4), vec![ProposalId(2)]);
         assert_eq!(superseded, [(ProposalId(1), ProposalResult::Superseded)]);
     }
+    #[test]
+    fn line_30_an_entry_that_the_log_has_no_more_supersedes_who_waits_for_it() {
+        let mut proposals = Proposals::default();
+        for index in 4..=8 {
+            proposals.accepted(Index(index), Term(2), vec![ProposalId(index)]);
+        }
+        // Another leader's log was written from 6 on, and ends at 7; its entry at 6 is ours after all.
+        let gone = proposals
+            .overwritten(Index(6), |index| (index <= Index(7)).then_some(Term(if index.0 == 6 { 2 } else { 3 })));
+        assert_eq!(gone, [7, 8].map(|id| (ProposalId(id), ProposalResult::Superseded)));
+        let gone = proposals.supersede_all();
+        assert_eq!(gone, [4, 5, 6].map(|id| (ProposalId(id), ProposalResult::Superseded)));
+        assert_eq!(proposals.supersede_all(), []);
+    }
 }
