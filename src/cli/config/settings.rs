@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use super::units::{Address, Listen};
 use crate::{
     pool::{CatalogItem, Limits},
+    replica::SnapshotPolicy,
     transport::tls::NodeFiles,
     types::{ClusterId, ReplicaId},
 };
@@ -30,6 +31,8 @@ pub struct Settings {
     pub grpc: Option<Grpc>,
     /// Ticks and elections.
     pub timing: Timing,
+    /// When snapshots are taken, and what of the log is kept beside them.
+    pub snapshots: SnapshotPolicy,
     /// What pool `default` is first stocked with.
     pub catalog: Vec<CatalogItem>,
     /// What the operator should know; nothing is wrong with it.

@@ -207,7 +207,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         founders: settings.members.iter().map(|member| member.id).collect(),
         heartbeat_ticks: settings.timing.heartbeat_ticks,
         election_ticks: settings.timing.election_ticks,
-        snapshots: Default::default(),
+        snapshots: settings.snapshots,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
     };
