@@ -28,6 +28,8 @@ pub struct Settings {
     pub quic_listen: Listen,
     /// The gRPC side, if it is served.
     pub grpc: Option<Grpc>,
+    /// Where the admin side listens, if it is served: a loopback address.
+    pub admin_listen: Option<Listen>,
     /// Ticks and elections.
     pub timing: Timing,
     /// What pool `default` is first stocked with.
