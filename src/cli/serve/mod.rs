@@ -256,7 +256,7 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
 async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
     let ready = async {
         loop {
-            if let Ok(read) = node.read(Query::Pools, Consistency::Linearizable, READINESS_READ).await {
+            if let Ok(read) = node.read(Query::first_pools(), Consistency::Linearizable, READINESS_READ).await {
                 return read.index;
             }
             // Refusals may come at once, while the cluster is not founded.
