@@ -107,10 +107,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
 
 async fn list(globals: &Globals) -> Result<Exit, CliError> {
     let client = session::open(globals).await?;
-    let read = state::read(&client, Query::Pools, Consistency::Linearizable).await;
+    let read = state::read(&client, Query::first_pools(), Consistency::Linearizable).await;
     client.close().await;
     let read = read?;
-    let Answer::Pools(pools) = &read.answer else { return Err(state::unexpected(&read.answer)) };
+    let Answer::Pools { pools, .. } = &read.answer else { return Err(state::unexpected(&read.answer)) };
     let json = json!({"index": read.index.0, "pools": pools.iter().map(listed_json).collect::<Vec<_>>()});
     output::data(globals.output, &json, || format!("{}\nindex  {}\n", listed_text(pools), read.index));
     Ok(Exit::Ok)

@@ -147,8 +147,8 @@ async fn verification(client: &Client, asked: &Asked) -> Result<Verification, St
 
 /// Every item of every pool.
 async fn items(client: &Client) -> Result<Vec<(PoolId, ItemState)>, CliError> {
-    let read = state::read(client, Query::Pools, Consistency::Linearizable).await?;
-    let Answer::Pools(pools) = &read.answer else { return Err(state::unexpected(&read.answer)) };
+    let read = state::read(client, Query::first_pools(), Consistency::Linearizable).await?;
+    let Answer::Pools { pools, .. } = &read.answer else { return Err(state::unexpected(&read.answer)) };
     let mut items = Vec::new();
     for summary in pools {
         let read = state::read(client, Query::Pool(summary.id.clone()), Consistency::Linearizable).await?;

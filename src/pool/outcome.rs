@@ -187,6 +187,8 @@ pub enum Refusal {
     /// Over 60 s ahead of the cluster. Not stored: may be sent again later.
     #[error("the request key is of the future: it is {now} ms")]
     KeyFromFuture {
+        /// Keys of this time and earlier are refused.
+        floor: Millis,
         /// Cluster time.
         now: Millis,
     },

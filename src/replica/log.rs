@@ -55,6 +55,16 @@ impl Log {
         self.entries.extend(entries.iter().cloned());
     }
 
+    /// The newest snapshot's index.
+    pub fn snapshot_index(&self) -> Index {
+        self.snapshot_index
+    }
+
+    /// The first entry's index, or where it would be.
+    pub fn first(&self) -> Index {
+        self.snapshot_index.next()
+    }
+
     /// The last entry's index, or the snapshot's.
     pub fn last(&self) -> Index {
         Index(self.snapshot_index.0 + self.entries.len() as u64)

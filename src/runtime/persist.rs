@@ -4,12 +4,13 @@
 //! them: the slower the disk, the fewer its commits. It reports the greatest number that is durable. An error is final: the
 //! store is never asked again, since after a failed sync nobody knows what is on the disk.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use bytes::Bytes;
 
+use super::metrics::Metrics;
 use crate::{
     durable::{Staging, WriteSet},
     types::Index,
@@ -62,10 +63,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the writer. Its task ends, and closes the store, when the [`Writer`] is dropped or the store fails.
-    pub fn start<P: Persist>(store: P) -> (Self, mpsc::Receiver<Report>, JoinHandle<()>) {
+    pub fn start<P: Persist>(store: P, metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Report>, JoinHandle<()>) {
         let (queue, writes) = mpsc::channel(QUEUED_WRITES_MAX);
         let (report, reports) = mpsc::channel(COMMIT_WRITES_MAX);
-        let task = tokio::spawn(write(store, writes, report));
+        let task = tokio::spawn(write(store, writes, report, metrics));
         (Self { queue }, reports, task)
     }
 
@@ -85,11 +86,18 @@ pub(super) fn writer_ended() -> PersistError {
     PersistError("its writer ended".to_owned())
 }
 
-async fn write<P: Persist>(mut store: P, mut queue: mpsc::Receiver<WriteSet>, report: mpsc::Sender<Report>) {
+async fn write<P: Persist>(
+    mut store: P,
+    mut queue: mpsc::Receiver<WriteSet>,
+    report: mpsc::Sender<Report>,
+    metrics: Arc<Metrics>,
+) {
     while let Some(first) = queue.recv().await {
         let writes = with_what_waits(first, &mut queue);
         let number = writes.iter().map(|write| write.number).max().unwrap_or_default();
+        let begun = Instant::now();
         let result = store.commit(writes).await.map(|()| number);
+        metrics.store_commit.observe_duration(begun.elapsed());
         let is_over = result.is_err();
         if report.send(result).await.is_err() || is_over {
             return;
@@ -162,7 +170,7 @@ mod tests {
     fn slow(fails_at: u64) -> (Arc<Semaphore>, Commits, Writer, mpsc::Receiver<Report>) {
         let (gate, commits) = (Arc::new(Semaphore::new(0)), Arc::default());
         let store = Slow { gate: gate.clone(), commits: Arc::clone(&commits), fails_at };
-        let (writer, reports, _) = Writer::start(store);
+        let (writer, reports, _) = Writer::start(store, Arc::default());
         (gate, commits, writer, reports)
     }
 

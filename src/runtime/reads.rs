@@ -101,7 +101,8 @@ mod tests {
     fn a_read_is_refused_at_its_deadline_and_no_earlier() {
         let (reply, mut answer) = oneshot::channel();
         let mut reads = Reads::default();
-        let ask = ReadAsk { query: Query::Pools, consistency: Consistency::Linearizable, deadline: Tick(5), reply };
+        let ask =
+            ReadAsk { query: Query::first_pools(), consistency: Consistency::Linearizable, deadline: Tick(5), reply };
         let id = reads.add(ask).unwrap();
         assert_eq!(reads.handle_tick(Tick(4)), []);
         assert!(answer.try_recv().is_err());
@@ -115,7 +116,7 @@ mod tests {
         let mut reads = Reads::default();
         let mut ask = || {
             let (reply, answer) = oneshot::channel();
-            let (query, consistency) = (Query::Pools, Consistency::Linearizable);
+            let (query, consistency) = (Query::first_pools(), Consistency::Linearizable);
             (reads.add(ReadAsk { query, consistency, deadline: Tick(5), reply }), answer)
         };
         assert!((0..READS_MAX).all(|_| ask().0.is_some()));

@@ -169,6 +169,11 @@ impl Requests {
         self.open.is_empty()
     }
 
+    /// How many are not answered.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// The oldest request that is to be sent.
     pub fn peek(&self) -> Option<&Measured> {
         self.queue.first().map(|id| &self.open[id].command)

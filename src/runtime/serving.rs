@@ -188,6 +188,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         for read in self.station.handle_tick(self.view) {
             self.step(Input::ForgetRead(read))?;
         }
+        self.station.metrics.handle_tick(&self.replica.status(), self.station.requests.len());
         Ok(())
     }
 
@@ -262,6 +263,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         }
         tracing::info!(node = self.station.me().0, term = view.term.0, leader = ?view.leader, "leadership");
         self.view = view;
+        self.station.metrics.handle_view(view);
         self.station.requests.handle_view(view);
         self.forwards.handle_view(view);
         self.catalog.handle_leadership((view.leader == Leader::Here).then_some(view.term));
@@ -342,6 +344,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             Some(action) => vec![self.import(action)],
             None => gather(&mut self.station.requests, &mut self.forwards, &mut self.station.numbers),
         };
+        self.station.metrics.batch_commands.observe(commands.len() as u64);
         self.step(Input::Propose { time, entropy, commands })
     }
 

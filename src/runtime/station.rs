@@ -1,6 +1,6 @@
 //! What a node has from its start to its end, founded or not: its inputs, its ways out, and those who wait for an answer.
 
-use std::{collections::BTreeSet, convert::Infallible};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -16,6 +16,7 @@ use super::{
     environment::NoEntropy,
     handle::{Ask, Desk},
     inputs::Inputs,
+    metrics::Metrics,
     peer::{Framing, PeerMessage},
     persist::Writer,
     reads::{ReadAsk, Reads},
@@ -63,6 +64,7 @@ pub(super) struct Station<T, E> {
     pub reads: Reads,
     pub transfers: Transfers,
     pub numbers: Numbers,
+    pub metrics: Arc<Metrics>,
     framing: Framing,
     keys: ServerKeys,
     writer: Writer,
@@ -89,7 +91,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
         mut environment: E,
         desk: Desk,
     ) -> (Result<Self, NoEntropy>, Remains) {
-        let (writer, reports, task) = Writer::start(store);
+        let (writer, reports, task) = Writer::start(store, desk.metrics.clone());
         let remains = Remains { writer: task, alive: desk.alive };
         let boot = match Boot::draw(&mut environment) {
             Ok(boot) => boot,
@@ -103,6 +105,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
             reads: Reads::default(),
             transfers: Transfers::default(),
             numbers: Numbers::after(boot.nonce),
+            metrics: desk.metrics,
             framing: Framing { cluster: identity.cluster, shard: identity.shard, genesis: None },
             keys: ServerKeys::new(identity.replica, boot.nonce),
             writer,
@@ -136,6 +139,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
         let frame = self.framing.encode(self.environment.wall(), message);
         let has_left = self.inputs.transport.send(to, lane, frame).is_ok();
         if !has_left {
+            self.metrics.handle_dropped(to);
             self.unreachable.insert(to);
         }
         has_left
@@ -219,6 +223,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
 
     /// Answers whom it is too late for. Returns the reads that nobody waits for any more.
     pub fn handle_tick(&mut self, view: View) -> Vec<ReadId> {
+        self.metrics.beat();
         let now = self.now();
         self.requests.handle_tick(now);
         self.transfers.handle_tick(view, now);
@@ -250,6 +255,8 @@ fn unfounded(replica: ReplicaId) -> Status {
         leader: None,
         commit: Index(0),
         digests: Digests { index: Index(0), history: HistoryDigest([0; 32]), state: StateDigest(0) },
+        snapshot_index: Index(0),
+        first_index: Index(0),
         last_index: Index(0),
         matched: Vec::new(),
         transferring: false,

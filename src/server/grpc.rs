@@ -28,6 +28,7 @@ pub use super::accept::ConnectionLimits;
 use super::{
     accept,
     drain::{self, Draining},
+    health,
     legacy::Legacy,
     proto::{
         DESCRIPTORS,
@@ -39,12 +40,7 @@ use super::{
     },
     v1,
 };
-use crate::{
-    api::Consistency,
-    pool::{PoolId, Query, RequestKey},
-    runtime::NodeHandle,
-    types::Millis,
-};
+use crate::runtime::NodeHandle;
 
 /// Name of the service, as health knows it.
 const SERVICE_V1: &str = reward_pool_server::SERVICE_NAME;
@@ -68,7 +64,7 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what was accepted may take to be answered when the server stops.
 pub const GRACE: Duration = Duration::from_secs(5);
-/// Between two tries whether a linearizable read succeeds; also how long one may take.
+/// Between two tries whether a linearizable read succeeds.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the server is told once.
@@ -145,7 +141,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), GrpcError> {
     let (drain, draining) = drain::channel();
-    let (health, health_server) = tonic_health::server::health_reporter();
+    let (reporter, health_server) = tonic_health::server::health_reporter();
     let routes = routes(&config, &node, &draining)?.add_service(health_server);
     let server = builder(config.tls.as_ref())?.add_routes(routes);
 
@@ -159,9 +155,9 @@ pub async fn serve(
         tokio::select! {
             biased;
             () = shutdown => {}
-            never = probe(&node, &health) => match never {}
+            never = probe(&node, &reporter) => match never {}
         }
-        tell(&health, ["", SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
+        tell(&reporter, ["", SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
         drain.begin();
         tokio::time::sleep(GRACE).await;
     };
@@ -224,29 +220,26 @@ fn tls_config(tls: &GrpcTls) -> ServerTlsConfig {
     }
 }
 
-/// Tries again and again whether a linearizable read succeeds, and tells health. One read at a time: a lookup of a
-/// single key, whatever the size of the state.
-async fn probe(node: &NodeHandle, health: &HealthReporter) -> Infallible {
-    let key = RequestKey::new(Millis(0), [0; 10]);
+/// Tries again and again whether a linearizable read succeeds, and tells health; one read at a time.
+async fn probe(node: &NodeHandle, reporter: &HealthReporter) -> Infallible {
     let mut told = None;
-    tell(health, [SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
+    tell(reporter, [SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
     loop {
-        let query = Query::Outcome(PoolId::default_pool(), key);
-        let serving = match node.read(query, Consistency::Linearizable, PROBE_INTERVAL).await {
+        let serving = match health::can_read(node).await {
             Ok(_) => ServingStatus::Serving,
             Err(_) => ServingStatus::NotServing,
         };
         // Whoever watches is told of changes only.
         if told != Some(serving) {
-            tell(health, [SERVICE_V1, SERVICE_LEGACY], serving).await;
+            tell(reporter, [SERVICE_V1, SERVICE_LEGACY], serving).await;
             told = Some(serving);
         }
         tokio::time::sleep(PROBE_INTERVAL).await;
     }
 }
 
-async fn tell<const N: usize>(health: &HealthReporter, services: [&str; N], status: ServingStatus) {
+async fn tell<const N: usize>(reporter: &HealthReporter, services: [&str; N], status: ServingStatus) {
     for service in services {
-        health.set_service_status(service, status).await;
+        reporter.set_service_status(service, status).await;
     }
 }

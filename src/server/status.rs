@@ -116,8 +116,9 @@ fn about(refusal: &Refusal) -> Told {
     match refusal {
         Refusal::EtagMismatch { current } => told.with("current", current),
         Refusal::InsufficientStock { remaining } => told.with("remaining", remaining),
-        Refusal::KeyExpired { floor, now } => told.with("floor_ms", floor).with("now_ms", now),
-        Refusal::KeyFromFuture { now } => told.with("now_ms", now),
+        Refusal::KeyExpired { floor, now } | Refusal::KeyFromFuture { floor, now } => {
+            told.with("floor_ms", floor).with("now_ms", now)
+        }
         Refusal::KeyTableFull => Told { retry_after: Some(KEY_BUCKET), ..told },
         _ => told,
     }
@@ -186,7 +187,7 @@ mod tests {
             (Refusal::OutOfRange, Code::InvalidArgument),
             (Refusal::KeyReused, Code::InvalidArgument),
             (Refusal::KeyExpired { floor: Millis(1), now }, Code::FailedPrecondition),
-            (Refusal::KeyFromFuture { now }, Code::FailedPrecondition),
+            (Refusal::KeyFromFuture { floor: Millis(1), now }, Code::FailedPrecondition),
             (Refusal::KeyTableFull, Code::ResourceExhausted),
         ];
         for (refusal, expected) in table {

@@ -36,7 +36,7 @@ mod tests;
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
 
-pub use directory::open;
+pub use directory::{file, open};
 pub use error::{OpenError, StoreError};
 
 use crate::{

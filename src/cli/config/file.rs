@@ -23,6 +23,9 @@ pub struct File {
     /// The gRPC side.
     #[serde(default)]
     pub grpc: Grpc,
+    /// The admin side.
+    #[serde(default)]
+    pub admin: Admin,
     /// What pool `default` is first stocked with.
     pub pool: Option<Pool>,
     /// Ticks and elections.
@@ -60,7 +63,7 @@ pub struct Node {
     pub quic: Spanned<String>,
     /// `HOST:PORT`, TCP.
     pub grpc: Option<Spanned<String>>,
-    /// `HOST:PORT`, TCP; reserved.
+    /// `HOST:PORT`, TCP.
     pub admin: Option<Spanned<String>>,
 }
 
@@ -110,6 +113,16 @@ pub struct Grpc {
     pub plaintext: Option<Spanned<String>>,
     /// Let clients list and describe what is served.
     pub reflection: Option<Spanned<bool>>,
+}
+
+/// The admin side: health, status and metrics over HTTP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Serve it at all.
+    pub enabled: Option<Spanned<bool>>,
+    /// Where to listen, if it is not where others reach the node.
+    pub listen_address: Option<Spanned<String>>,
 }
 
 /// The predecessor's section of the pool.

@@ -76,6 +76,7 @@ impl Resolver<'_> {
         let me = members.iter().find(|member| Some(member.id) == node)?;
         let quic_listen = self.quic_listen(&file.quic, me);
         let grpc = self.grpc(&file.grpc, me.id, me.grpc.as_ref(), Plaintext::No);
+        let admin_listen = self.admin(&file.admin, me, file.cluster.as_ref());
         Some(Settings {
             node: me.id,
             cluster: ClusterSource::Given(id?),
@@ -85,6 +86,7 @@ impl Resolver<'_> {
             tls: tls?,
             quic_listen,
             grpc,
+            admin_listen,
             timing,
             snapshots,
             catalog,
@@ -129,6 +131,7 @@ impl Resolver<'_> {
             data_dir: self.overrides.data_dir.clone().unwrap_or_else(|| ours.join("data")),
             tls: NodeFiles::in_dir(&ours.join("certs"), node),
             quic_listen: self.quic_listen(&file.quic, &me),
+            admin_listen: self.admin(&file.admin, &me, None),
             members: vec![me],
             grpc,
             timing: self.timing(&file.timing),
@@ -369,6 +372,39 @@ impl Resolver<'_> {
         let reflection = grpc.reflection.as_ref().map(|reflection| (reflection.value, line_of(reflection)));
         let reflection = self.settle("grpc.reflection", [None, reflection], || usual == Plaintext::Anywhere);
         Some(Grpc { listen, plaintext, reflection })
+    }
+
+    /// Served where the file, its cluster's address for this node or the flag says so, and on loopback alone: it has
+    /// neither TLS nor tokens.
+    fn admin(&mut self, admin: &file::Admin, me: &Member, cluster: Option<&Spanned<file::Cluster>>) -> Option<Listen> {
+        let flag = self.overrides.admin_listen;
+        let flag =
+            flag.map(|listen| (listen, self.overrides.origin_of("--admin-listen", "TOMBOLA_ADMIN_LISTEN", &listen)));
+        let enabled = admin.enabled.as_ref().map(|enabled| (enabled.value, line_of(enabled)));
+        let addressed = me.admin.is_some() || admin.listen_address.is_some() || flag.is_some();
+        if !self.settle("admin.enabled", [None, enabled], || addressed) {
+            return None;
+        }
+        let file = self.read::<Listen>(admin.listen_address.as_ref());
+        let listen = self.settle("admin.listen_address", [flag, file], || match &me.admin {
+            Some(address) => address.to_listen(),
+            None => Listen(
+                ([127, 0, 0, 1], Ports::of(me.id, GRPC_PORT_BASE).map_or(GRPC_PORT_BASE + 2, |ports| ports.admin))
+                    .into(),
+            ),
+        });
+        if !listen.0.ip().is_loopback() {
+            let own =
+                cluster.and_then(|cluster| cluster.value.nodes.iter().find(|node| node.value.id.value == me.id.0));
+            let text = admin.listen_address.as_ref().or_else(|| own?.value.admin.as_ref()).filter(|_| flag.is_none());
+            let message = format!(
+                "the admin side on {listen}: it has neither TLS nor tokens, so others on the network could read it"
+            );
+            let help = "let it listen on a loopback address, as 127.0.0.1:50053, and bring it elsewhere through a proxy or a tunnel";
+            let at = text.map_or(Location::UNKNOWN, |text| text.referenced);
+            self.wrong.push(self.source.diagnostic(at, message).help(help));
+        }
+        Some(listen)
     }
 
     fn timing(&mut self, timing: &file::Timing) -> Timing {

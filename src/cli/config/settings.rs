@@ -29,6 +29,8 @@ pub struct Settings {
     pub quic_listen: Listen,
     /// The gRPC side, if it is served.
     pub grpc: Option<Grpc>,
+    /// Where the admin side listens, if it is served: a loopback address.
+    pub admin_listen: Option<Listen>,
     /// Ticks and elections.
     pub timing: Timing,
     /// When snapshots are taken, and what of the log is kept beside them.

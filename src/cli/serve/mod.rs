@@ -1,6 +1,6 @@
 //! `serve`: one node, from its configuration to its end.
 //!
-//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, both
+//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, the
 //! sockets. Then the node starts, founding or rejoining by itself, and clients are let in at once: a request that comes
 //! early waits within its own deadline. The line `ready` means that a linearizable read has succeeded here.
 //!
@@ -15,7 +15,7 @@
 mod predecessor;
 mod sockets;
 
-use std::{path::PathBuf, time::Duration};
+use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use clap::Args as _;
 use rustix::{fs::Mode, process::umask};
@@ -28,7 +28,7 @@ use tokio::{
 
 use super::{
     CliError, Exit, Format, Globals,
-    config::{self, ClusterSource, Overrides, Plaintext, Settings},
+    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings},
     output,
     signals::StopSignals,
 };
@@ -38,6 +38,7 @@ use crate::{
     pool::Query,
     runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
     server::{
+        admin::{self, AdminConfig},
         drain::{self, Draining},
         grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
         native,
@@ -109,6 +110,8 @@ struct Running {
     drain: drain::Drain,
     /// The gRPC server and the native one.
     servers: JoinSet<Result<(), CliError>>,
+    /// The admin side, which is served to the end, so that probes see it coming.
+    _admin: JoinSet<Infallible>,
     quic: Quic,
 }
 
@@ -125,6 +128,10 @@ impl Running {
             Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
             None => None,
         };
+        let admin_listener = match settings.admin_listen {
+            Some(listen) => Some((sockets::bind_admin(listen).await?, admin_config(&settings, listen))),
+            None => None,
+        };
         let (transport, clients, quic) = sockets::bind_quic(&settings, tls)?;
         announce(&settings, cluster, &recovered);
         let Node { handle, task } = start_node(&settings, recovered, transport, store);
@@ -135,8 +142,12 @@ impl Running {
         if let (Some(listener), Some(config)) = (grpc, grpc_config) {
             servers.spawn(serve_grpc(listener, config, handle.clone(), draining.clone()));
         }
+        let mut admin = JoinSet::new();
+        if let Some((listener, config)) = admin_listener {
+            admin.spawn(admin::serve(listener, config, handle.clone(), draining.clone()));
+        }
         tokio::spawn(tell_readiness(handle.clone(), draining));
-        Ok(Self { node: handle, ended: task, drain, servers, quic })
+        Ok(Self { node: handle, ended: task, drain, servers, _admin: admin, quic })
     }
 
     async fn until_stopped(mut self, signals: &mut StopSignals) -> Result<Exit, CliError> {
@@ -194,6 +205,10 @@ fn grpc_config(grpc: &config::Grpc, tls: &NodeTls) -> GrpcConfig {
     GrpcConfig { tls, reflection: grpc.reflection, ..GrpcConfig::default() }
 }
 
+fn admin_config(settings: &Settings, Listen(listen): Listen) -> AdminConfig {
+    AdminConfig { listen, store_file: Some(storage::file(&settings.data_dir, settings.node)) }
+}
+
 /// Reading the log back may take long, and blocks.
 async fn open_store(settings: &Settings, cluster: ClusterId) -> Result<(Store, Recovered), CliError> {
     let data_dir = settings.data_dir.clone();
@@ -241,7 +256,7 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
 async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
     let ready = async {
         loop {
-            if let Ok(read) = node.read(Query::Pools, Consistency::Linearizable, READINESS_READ).await {
+            if let Ok(read) = node.read(Query::first_pools(), Consistency::Linearizable, READINESS_READ).await {
                 return read.index;
             }
             // Refusals may come at once, while the cluster is not founded.

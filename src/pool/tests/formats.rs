@@ -92,7 +92,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OutOfRange,
         Refusal::KeyReused,
         Refusal::KeyExpired { floor, now },
-        Refusal::KeyFromFuture { now },
+        Refusal::KeyFromFuture { floor, now },
         Refusal::KeyTableFull,
     ]
 }
@@ -163,7 +163,13 @@ fn queries_and_answers() {
     let mut bench = bench_with_everything();
     let pool = PoolId::default_pool();
     let seen = key(START, 2);
-    let queries = vec![Query::Pool(pool.clone()), Query::Pools, Query::Outcome(pool.clone(), seen), Query::Verify];
+    let queries = vec![
+        Query::Pool(pool.clone()),
+        Query::Pools { after: Some(pool.clone()), limit: 1 },
+        Query::Outcome(pool.clone(), seen),
+        Query::Verify,
+        Query::Items { pool: pool.clone(), after: Some(id("gold")), limit: 2 },
+    ];
     let mut answers: Vec<Answer> = queries.iter().map(|query| bench.machine.query(query)).collect();
     let key = bench.key();
     answers.push(bench.machine.query(&Query::Outcome(pool, key)));

@@ -128,8 +128,8 @@ impl reward_pool_server::RewardPool for RewardPool {
 
     async fn list_pools(&self, request: Request<ListPoolsRequest>) -> Result<Response<ListPoolsResponse>, Status> {
         let (asked, ListPoolsRequest { stale }) = Asked::split(request);
-        let read = self.read(asked, Query::Pools, stale).await?;
-        let Answer::Pools(pools) = read.answer else { return Err(status::unexpected_answer()) };
+        let read = self.read(asked, Query::first_pools(), stale).await?;
+        let Answer::Pools { pools, .. } = read.answer else { return Err(status::unexpected_answer()) };
         let pools = pools.iter().map(words::pool).collect();
         Ok(Response::new(ListPoolsResponse { index: read.index.0, now_ms: read.now.0, pools }))
     }
