@@ -175,6 +175,9 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 }
                 Output::TakeSnapshot(snapshot) => self.station.snapshots.take(snapshot),
                 Output::SendSnapshot { to, message } => self.station.snapshots.send(to, message, self.station.now()),
+                Output::SnapshotSettled { index, installed } => {
+                    self.station.snapshots.handle_settled(index, installed);
+                }
                 Output::Checkpoint(checkpoint) => self.tell_checkpoint(checkpoint),
                 Output::Discard(garbage) => self.station.bin.put(garbage),
                 Output::ReadReady(id) => {

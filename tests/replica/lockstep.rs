@@ -1,7 +1,6 @@
-//! Three and five replicas in lock step through loss, duplication, reordering, crashes that lose what was not durable,
-//! cuts, retries of one key at several replicas, and transfers; then healed, and asked whether anything was lost or twice.
-
-use std::collections::BTreeMap;
+//! One, three and five replicas in lock step through loss, duplication, reordering, crashes that lose what was not durable,
+//! cuts, retries of one key at several replicas, transfers of leadership, snapshots taken, sent, torn off and installed;
+//! then healed, and asked whether anything was lost or twice. What they do meanwhile is judged by the observer.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tombola::{
@@ -9,40 +8,37 @@ use tombola::{
         Action, Actor, Answer, CatalogItem, Command, Effect, KeyOrigin, Outcome, PoolId, Query, Remembered, RequestKey,
         Stock, Weight,
     },
-    replica::{Input, ProposalId, ProposalResult, ReadId, Role},
-    types::{Index, Millis, ReplicaId},
+    replica::{Input, Role, SnapshotPolicy},
+    types::{Millis, ReplicaId},
 };
 
-use crate::cluster::{Cluster, read_default};
+use crate::{
+    cluster::{Cluster, Settings, read_default},
+    transfer::{Chunk, Counts},
+};
 
 const STEPS: usize = 1_500;
 const SEEDS: u64 = 1_000;
 
-/// A run: the cluster, and what its clients did and were told.
+/// A run: the cluster, and what its clients asked for.
 struct Run {
     cluster: Cluster,
     rng: StdRng,
     commands: Vec<Command>,
-    /// Which command a proposal is a try of.
-    tries: BTreeMap<ProposalId, usize>,
-    /// The outcome told for a command, by whoever was first.
-    told: BTreeMap<usize, Outcome>,
-    /// The greatest index told before a read was asked for.
-    reads: BTreeMap<ReadId, Index>,
-    reads_served: usize,
+    /// In a thousand steps, how often all that are down start again, and all cuts end.
+    repairs: u32,
     crashes: usize,
 }
 
 impl Run {
     fn new(count: u64, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let settings = settings(&mut rng);
         Self {
-            cluster: Cluster::new(count, seed),
-            rng: StdRng::seed_from_u64(seed),
+            cluster: Cluster::new(count, seed, settings),
+            repairs: *[5, 15, 30].choose(&mut rng).unwrap(),
+            rng,
             commands: vec![catalog()],
-            tries: BTreeMap::new(),
-            told: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            reads_served: 0,
             crashes: 0,
         }
     }
@@ -50,35 +46,49 @@ impl Run {
     fn step(&mut self) {
         let ids = self.cluster.ids();
         let id = *ids.choose(&mut self.rng).unwrap();
-        match self.rng.random_range(0..100) {
-            0..12 => {
+        match self.rng.random_range(0..1_000) {
+            0..100 => {
                 self.cluster.now.0 += 5;
                 self.cluster.tick(id);
             }
-            12..58 if !self.cluster.network.is_empty() => self.deliver(),
-            58..76 => self.cluster.persist(id),
-            76..90 => self.propose(id),
-            90..94 => {
-                let told = self.told.values().map(|outcome| outcome.index).max();
-                let read = self.cluster.read(id);
-                self.reads.insert(read, told.unwrap_or_default());
-            }
-            94..95 => self.crash(id),
-            95..97 => self.restart_all(),
-            97 => {
+            100..540 if !self.cluster.network.is_empty() => self.deliver(),
+            540..700 => self.cluster.persist(id),
+            700..820 => self.propose(id),
+            820..860 => _ = self.cluster.read(id),
+            860..870 => self.crash(id),
+            870..880 => {
                 let to = *ids.choose(&mut self.rng).unwrap();
                 if self.cluster.is_up(id) && self.cluster.replica(id).check_transfer(to).is_ok() {
                     self.cluster.input(id, Input::Transfer { to });
                 }
             }
-            98 => {
+            880..890 => {
                 let to = *ids.choose(&mut self.rng).unwrap();
                 self.cluster.cut.insert((id, to));
                 self.cluster.input(id, Input::Unreachable { peer: to });
             }
-            _ => self.cluster.cut.clear(),
+            890..920 => self.cluster.stage(id),
+            920..970 => self.transfer(id),
+            970..980 => self.cluster.hand_over(id),
+            _ => {}
         }
-        self.collect();
+        if self.rng.random_range(0..1_000) < self.repairs {
+            self.restart_all();
+        }
+        if self.rng.random_range(0..1_000) < self.repairs {
+            self.cluster.cut.clear();
+        }
+    }
+
+    fn transfer(&mut self, id: ReplicaId) {
+        let chunk = match self.rng.random_range(0..20) {
+            0 => Chunk::GivenUp,
+            1 => Chunk::ArrivesUnheard,
+            2 | 3 => Chunk::Lost,
+            4 | 5 => Chunk::ArrivesAgain,
+            _ => Chunk::Arrives,
+        };
+        self.cluster.transfer(id, chunk);
     }
 
     /// Some message, now and then lost or delivered again later.
@@ -107,15 +117,14 @@ impl Run {
             }
         }
         let commands = chosen.iter().map(|&number| self.commands[number].clone()).collect();
-        let ids = self.cluster.propose(at, commands);
-        self.tries.extend(ids.into_iter().zip(chosen));
+        self.cluster.propose(at, commands);
     }
 
     /// Power is cut: whatever was queued for the disk is there up to some point.
     fn crash(&mut self, id: ReplicaId) {
-        let kept = self.rng.random_range(0..=self.cluster.nodes[&id].queued.len());
+        let kept = self.rng.random_range(0..=self.cluster.nodes[&id].disk.queued.len());
+        self.crashes += usize::from(self.cluster.is_up(id));
         self.cluster.crash(id, kept);
-        self.crashes += 1;
     }
 
     fn restart_all(&mut self) {
@@ -126,40 +135,20 @@ impl Run {
         }
     }
 
-    /// Takes what the replicas answered, and checks it against what was told before.
-    fn collect(&mut self) {
-        for node in self.cluster.nodes.values_mut() {
-            for (id, result) in std::mem::take(&mut node.results) {
-                if let ProposalResult::Applied(outcome) = result {
-                    let told = self.told.entry(self.tries[&id]).or_insert_with(|| outcome.clone());
-                    assert_eq!((told.index, &told.result), (outcome.index, &outcome.result), "one key, one outcome");
-                }
-            }
-            for (read, (served_at, _)) in std::mem::take(&mut node.reads) {
-                let told_before = self.reads[&read];
-                assert!(served_at >= told_before, "a read at {served_at} misses what was told at {told_before}");
-                self.reads_served += 1;
-            }
-        }
-    }
-
     /// Ends all faults; a majority can talk from now on.
     fn heal(&mut self) {
         self.cluster.cut.clear();
         self.restart_all();
         self.cluster.settle();
         let leader = self.cluster.elect();
-        self.commands.push(draw(self.commands.len(), self.cluster.now));
-        let fresh = self.commands.len() - 1;
-        let ids = self.cluster.propose(leader, vec![self.commands[fresh].clone()]);
-        self.tries.extend(ids.into_iter().map(|id| (id, fresh)));
-        let read = self.cluster.read(leader);
-        self.reads.insert(read, Index(0));
-        let served = self.reads_served;
+        let fresh = draw(self.commands.len(), self.cluster.now);
+        self.commands.push(fresh.clone());
+        self.cluster.propose(leader, vec![fresh.clone()]);
+        self.cluster.read(leader);
+        let served = self.cluster.observer.reads_served;
         self.cluster.run(10);
-        self.collect();
-        assert!(self.told.contains_key(&fresh), "alive: a fresh draw is decided");
-        assert!(self.reads_served > served, "alive: a fresh read is served");
+        assert!(self.cluster.observer.told.contains_key(&(fresh.pool, fresh.key)), "alive: a fresh draw is decided");
+        assert!(self.cluster.observer.reads_served > served, "alive: a fresh read is served");
     }
 
     /// Every replica remembers what was told, and stock is what was added less what was given.
@@ -168,25 +157,32 @@ impl Run {
         for id in self.cluster.ids() {
             let replica = self.cluster.replica(id);
             assert_eq!(replica.machine().digests(), digests, "replica {id} differs");
-            for (&number, told) in &self.told {
-                let query = Query::Outcome(PoolId::default_pool(), self.commands[number].key);
-                let Answer::Outcome(Remembered::Outcome(outcome)) = replica.machine().query(&query) else {
-                    panic!("replica {id} has lost command {number}");
-                };
+            let remembered = |pool: &PoolId, key| match replica.machine().query(&Query::Outcome(pool.clone(), key)) {
+                Answer::Outcome(Remembered::Outcome(outcome)) => Some(outcome),
+                _ => None,
+            };
+            for ((pool, key), told) in &self.cluster.observer.told {
+                let outcome =
+                    remembered(pool, *key).unwrap_or_else(|| panic!("durable: replica {id} has lost {key:?}"));
                 assert_eq!((outcome.index, &outcome.result), (told.index, &told.result), "durable");
             }
-            let pool = read_default(replica);
-            let mut given = 0;
-            for command in &self.commands {
-                let query = Query::Outcome(PoolId::default_pool(), command.key);
-                if let Answer::Outcome(Remembered::Outcome(outcome)) = replica.machine().query(&query) {
-                    given += awards(&outcome);
-                }
-            }
-            let awarded: u64 = pool.items.iter().map(|item| item.awarded).sum();
+            let outcomes = self.commands.iter().filter_map(|command| remembered(&command.pool, command.key));
+            let given: u64 = outcomes.map(|outcome| awards(&outcome)).sum();
+            let awarded: u64 = read_default(replica).items.iter().map(|item| item.awarded).sum();
             assert_eq!(awarded, given, "exactly once: every award belongs to one key");
         }
     }
+}
+
+/// Snapshots every few entries, or hardly ever; logs that are cut close, and such that wait for the slowest.
+fn settings(rng: &mut StdRng) -> Settings {
+    let snapshots = SnapshotPolicy {
+        log_bytes_min: rng.random_range(100..3_000),
+        trailing_entries: rng.random_range(0..20),
+        trailing_bytes: rng.random_range(0..3_000),
+        log_bytes_max: rng.random_range(500..6_000),
+    };
+    Settings { snapshots, checkpoint_every: rng.random_range(1..20) }
 }
 
 fn awards(outcome: &Outcome) -> u64 {
@@ -231,20 +227,23 @@ fn run(count: u64, seed: u64) -> Run {
 }
 
 /// Runs every seed, and sees to it that they were worth it.
-fn runs(count: u64) {
-    let (mut told, mut reads, mut crashes, mut leaders) = (0, 0, 0, 0);
+fn runs(count: u64) -> Counts {
+    let (mut told, mut reads, mut crashes, mut leaders, mut counts) = (0, 0, 0, 0, Counts::default());
     for seed in 0..SEEDS {
         let run =
             std::panic::catch_unwind(|| run(count, seed)).unwrap_or_else(|_| panic!("{count} replicas, seed {seed}"));
-        told += run.told.len();
-        reads += run.reads_served;
+        told += run.cluster.observer.told.len();
+        reads += run.cluster.observer.reads_served;
         crashes += run.crashes;
+        counts.add(&run.cluster.counts);
         let led = run.cluster.ids().iter().filter(|id| run.cluster.replica(**id).role() == Role::Leader).count();
         assert_eq!(led, 1);
         leaders += usize::from(run.cluster.replica(ReplicaId(1)).term().0 > 2);
     }
     let seeds = SEEDS as usize;
+    println!("{count}: told {told} reads {reads} crashes {crashes} leaders {leaders} {counts:?}");
     assert!(told > 10 * seeds && reads > 5 * seeds && crashes > 5 * seeds && leaders > seeds / 2);
+    counts
 }
 
 #[test]
