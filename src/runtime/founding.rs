@@ -51,6 +51,7 @@ async fn handle<T: Transport, E: Environment>(
             }
         }
         Event::Network(_) => {}
+        Event::Done(_) => unreachable!("without a replica nothing is asked for that is done beside the loop"),
         // A greeting more or less after a stall makes no difference.
         Event::Ticks(_) => {
             founding.handle_tick();

@@ -12,23 +12,26 @@ use super::{
     Environment, NodeConfig, Persist, PersistError,
     admission::Permit,
     batch::{Measured, Numbers},
+    beside::{Bin, DONE_MAX},
     clock::{Clock, Tick},
     environment::NoEntropy,
     handle::{Ask, Desk},
     inputs::Inputs,
     metrics::Metrics,
     peer::{Framing, PeerMessage},
-    persist::Writer,
+    persist::{self, Writer},
     reads::{ReadAsk, Reads},
     requests::{Requests, Teller, Waiter},
     server_keys::ServerKeys,
+    snapshots::Snapshots,
     transfers::Transfers,
+    verifier::Verifier,
     view::View,
 };
 use crate::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied},
     durable::{Identity, WriteSet},
-    pool::{Digests, KeyOrigin, RequestKey},
+    pool::{Digests, KeyOrigin, Query, RequestKey},
     replica::{ProposalId, ProposalResult, ReadId, Replica, Role, Status},
     transport::Transport,
     types::{Genesis, HistoryDigest, Index, Millis, ReplicaId, StateDigest, Term},
@@ -65,6 +68,9 @@ pub(super) struct Station<T, E> {
     pub transfers: Transfers,
     pub numbers: Numbers,
     pub metrics: Arc<Metrics>,
+    pub snapshots: Snapshots,
+    pub verifier: Verifier,
+    pub bin: Bin,
     framing: Framing,
     keys: ServerKeys,
     writer: Writer,
@@ -91,21 +97,26 @@ impl<T: Transport, E: Environment> Station<T, E> {
         mut environment: E,
         desk: Desk,
     ) -> (Result<Self, NoEntropy>, Remains) {
-        let (writer, reports, task) = Writer::start(store, desk.metrics.clone());
+        let persist::Started { writer, bodies, reports, task } = Writer::start(store, desk.metrics.clone());
         let remains = Remains { writer: task, alive: desk.alive };
         let boot = match Boot::draw(&mut environment) {
             Ok(boot) => boot,
             Err(none) => return (Err(none), remains),
         };
         let clock = Clock::start(environment.tick());
+        let (done, told) = mpsc::channel(DONE_MAX);
+        let bytes_per_s = config.snapshot_bytes_per_s;
         let station = Self {
             boot,
-            inputs: Inputs::new(transport, clock, desk.admission, reports, desk.asks),
+            inputs: Inputs::new(transport, clock, desk.admission, reports, told, desk.asks),
             requests: Requests::default(),
             reads: Reads::default(),
             transfers: Transfers::default(),
             numbers: Numbers::after(boot.nonce),
             metrics: desk.metrics,
+            snapshots: Snapshots::new(bodies, done.clone(), boot.nonce, bytes_per_s, clock.length()),
+            verifier: Verifier::new(done),
+            bin: Bin::start(),
             framing: Framing { cluster: identity.cluster, shard: identity.shard, genesis: None },
             keys: ServerKeys::new(identity.replica, boot.nonce),
             writer,
@@ -182,7 +193,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
             Ask::Read { query, consistency, deadline, reply } => {
                 let ask = ReadAsk { query, consistency, deadline: self.inputs.clock.tick_after(deadline), reply };
                 match (consistency, replica) {
-                    (Consistency::Stale, Some(replica)) => ask.answer(replica.machine()),
+                    (Consistency::Stale, Some(replica)) => self.answer(ask, replica),
                     _ => return self.reads.add(ask),
                 }
             }
@@ -193,6 +204,14 @@ impl<T: Transport, E: Environment> Station<T, E> {
             }
         }
         None
+    }
+
+    /// Answers a read from the replica's state as it is now; what takes long, a little later.
+    pub fn answer(&mut self, ask: ReadAsk, replica: &Replica) {
+        match ask.query {
+            Query::Verify => self.verifier.add(ask, replica.machine()),
+            _ => ask.answer(replica.machine()),
+        }
     }
 
     /// Accepts a command; one of origin server gets its key here. `seen` is the newest cluster time this node knows, or 0.

@@ -316,6 +316,7 @@ impl World {
             heartbeat_ticks: 2,
             election_ticks: 20,
             snapshots: Default::default(),
+            snapshot_bytes_per_s: tombola::runtime::SNAPSHOT_BYTES_PER_S,
             limits: Limits::default(),
             catalog: self.catalog.clone(),
         };

@@ -36,7 +36,7 @@ use crate::{
     api::Consistency,
     durable::{Recovered, RecoveredState},
     pool::Query,
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
     server::{
         admin::{self, AdminConfig},
         drain::{self, Draining},
@@ -223,6 +223,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         heartbeat_ticks: settings.timing.heartbeat_ticks,
         election_ticks: settings.timing.election_ticks,
         snapshots: settings.snapshots,
+        snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
     };
