@@ -8,7 +8,7 @@
 //! **How.** One task owns the replica ([`Node::start`]; `founding` until the cluster is founded, then `serving`): it takes
 //! one input, drains what the replica wants done, and waits. `inputs` is the only place where it waits. Another task owns
 //! the store (`persist`), so that the loop goes on while the disk works. [`NodeHandle`] is the way in; `admission` bounds
-//! what waits. What is decided about a request before it is in the log is sans-I/O and tested without a runtime:
+//! what waits, and `introductions` says which peers are heard. What is decided about a request before it is in the log is sans-I/O and tested without a runtime:
 //! `requests` (who owns what until when), `forwards` (what peers brought), `batch` (what becomes one entry), `transfers`,
 //! `catalog`, `quorum_time`.
 //!
@@ -27,6 +27,7 @@ mod forwards;
 mod founding;
 mod handle;
 mod inputs;
+mod introductions;
 mod node;
 mod peer;
 mod persist;
@@ -43,6 +44,7 @@ mod view;
 pub use admission::{PENDING_BYTES_MAX, PENDING_COMMANDS_MAX};
 pub use environment::{Environment, NoEntropy};
 pub use handle::{NodeHandle, TIMEOUT_MAX};
+pub use introductions::Hello;
 pub use node::{Node, NodeConfig, Stopped};
 pub use peer::{PeerFrame, PeerMessage};
 pub use persist::{Persist, PersistError};
