@@ -8,8 +8,8 @@
 //! **How.** One task owns the replica ([`Node::start`]; `founding` until the cluster is founded, then `serving`): it takes
 //! one input, drains what the replica wants done, and waits. `inputs` is the only place where it waits. Another task owns
 //! the store (`persist`), so that the loop goes on while the disk works; what takes long is done in tasks of its own (`beside`,
-//! `snapshots`, `verifier`). [`NodeHandle`] is the way in; `admission` bounds what waits; `metrics` is what can be seen from
-//! outside. What is decided about a request before it is in the log is sans-I/O and tested without a runtime:
+//! `snapshots`, `verifier`). [`NodeHandle`] is the way in; `admission` bounds what waits; `introductions` says which peers
+//! are heard; `metrics` is what can be seen from outside. What is decided about a request before it is in the log is sans-I/O and tested without a runtime:
 //! `requests` (who owns what until when), `forwards` (what peers brought), `batch` (what becomes one entry), `transfers`,
 //! `catalog`, `quorum_time`.
 //!
@@ -30,6 +30,7 @@ mod founding;
 mod handle;
 mod histogram;
 mod inputs;
+mod introductions;
 mod metrics;
 mod node;
 mod peer;
@@ -49,6 +50,7 @@ mod view;
 pub use admission::{PENDING_BYTES_MAX, PENDING_COMMANDS_MAX};
 pub use environment::{Environment, NoEntropy};
 pub use handle::{NodeHandle, TIMEOUT_MAX};
+pub use introductions::Hello;
 pub use metrics::Metrics;
 pub use node::{Node, NodeConfig, Stopped};
 pub use peer::{PeerFrame, PeerMessage};

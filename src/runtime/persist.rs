@@ -17,8 +17,8 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use self::bodies::Piece;
-use super::metrics::Metrics;
 pub(super) use self::bodies::{Bodies, Over, Ticket, Tickets};
+use super::metrics::Metrics;
 use crate::{
     durable::{Staging, WriteSet},
     types::Index,

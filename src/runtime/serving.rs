@@ -83,7 +83,7 @@ pub(super) struct Serving<'a, T, E> {
 impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Goes on from what the store holds.
     pub fn start(station: &'a mut Station<T, E>, log: RecoveredLog) -> Result<Self, Stopped> {
-        station.set_genesis(log.genesis);
+        station.set_founded(log.genesis, &log.snapshot.meta.founders);
         let config = Config {
             heartbeat_ticks: station.config.heartbeat_ticks,
             election_ticks: station.config.election_ticks,
@@ -131,7 +131,11 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             Event::Done(done) => self.handle_done(done)?,
             Event::Network(transport::Event::Frame { from, frame }) => self.handle_frame(from, &frame)?,
             Event::Network(transport::Event::Unreachable { peer }) => self.handle_unreachable(peer)?,
-            Event::Network(transport::Event::Met { .. } | transport::Event::Refused { .. }) => {}
+            Event::Network(transport::Event::Met { peer, hello }) => self.station.handle_hello(peer, &hello),
+            Event::Network(transport::Event::Refused { peer, reason }) => {
+                // This node is founded as well: who of the two is wrong is for an operator to say.
+                self.station.handle_refusal(peer, &reason);
+            }
             Event::Ticks(ticks) => self.handle_ticks(ticks)?,
             Event::Asked => {
                 for ask in self.station.inputs.take_asks() {

@@ -17,6 +17,7 @@ use super::{
     environment::NoEntropy,
     handle::{Ask, Desk},
     inputs::Inputs,
+    introductions::{Introductions, printable},
     metrics::Metrics,
     peer::{Framing, PeerMessage},
     persist::{self, Writer},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied},
-    durable::{Identity, WriteSet},
+    durable::{Founders, Identity, WriteSet},
     pool::{Digests, KeyOrigin, Query, RequestKey},
     replica::{ProposalId, ProposalResult, ReadId, Replica, Role, Status},
     transport::Transport,
@@ -72,6 +73,7 @@ pub(super) struct Station<T, E> {
     pub verifier: Verifier,
     pub bin: Bin,
     framing: Framing,
+    introductions: Introductions,
     keys: ServerKeys,
     writer: Writer,
     /// Peers for whom something was dropped on its way out.
@@ -118,6 +120,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
             verifier: Verifier::new(done),
             bin: Bin::start(),
             framing: Framing { cluster: identity.cluster, shard: identity.shard, genesis: None },
+            introductions: Introductions::new(&identity),
             keys: ServerKeys::new(identity.replica, boot.nonce),
             writer,
             unreachable: BTreeSet::new(),
@@ -139,9 +142,41 @@ impl<T: Transport, E: Environment> Station<T, E> {
         self.inputs.clock.now()
     }
 
-    /// The cluster is founded: from now on frames say by what.
-    pub fn set_genesis(&mut self, genesis: Genesis) {
+    /// From now on connections to peers begin with this node's introduction.
+    pub fn introduce(&mut self) {
+        self.inputs.transport.introduce(self.introductions.hello());
+    }
+
+    /// The cluster is founded: from now on frames and introductions say by what, and only its own disks are accepted.
+    pub fn set_founded(&mut self, genesis: Genesis, founders: &Founders) {
         self.framing.genesis = Some(genesis);
+        for (peer, why) in self.introductions.handle_founded(genesis, founders) {
+            self.refuse(peer, &why.to_string());
+        }
+        self.introduce();
+    }
+
+    /// A connection to a peer is up, and this is what it says of itself.
+    pub fn handle_hello(&mut self, peer: ReplicaId, hello: &[u8]) {
+        if let Err(why) = self.introductions.handle_hello(peer, hello) {
+            self.refuse(peer, &why.to_string());
+        }
+    }
+
+    fn refuse(&mut self, peer: ReplicaId, reason: &str) {
+        self.inputs.transport.refuse(peer, reason);
+        if self.introductions.handle_stranger(peer, reason) {
+            tracing::error!(node = self.me().0, peer = peer.0, reason, "refused a peer");
+        }
+    }
+
+    /// A peer does not accept this node. Returns its reason if the peer is known to be founded.
+    pub fn handle_refusal(&mut self, peer: ReplicaId, reason: &str) -> Option<String> {
+        let reason = printable(reason);
+        if self.introductions.handle_stranger(peer, &reason) {
+            tracing::error!(node = self.me().0, peer = peer.0, reason, "refused by a peer");
+        }
+        self.introductions.is_founded(peer).then_some(reason)
     }
 
     /// Sends to a peer; may be lost. `false` if it surely did not leave this node.
@@ -161,8 +196,13 @@ impl<T: Transport, E: Environment> Station<T, E> {
         std::mem::take(&mut self.unreachable)
     }
 
-    /// What a peer's frame says, with the peer's wall time; `None` if the frame is not for this node.
+    /// What a peer's frame says, with the peer's wall time; `None` if the frame is not for this node, or its sender was
+    /// not accepted.
     pub fn open(&self, from: ReplicaId, frame: &[u8]) -> Option<(Millis, PeerMessage)> {
+        if !self.introductions.has_met(from) {
+            tracing::debug!(node = self.me().0, from = from.0, "dropped a frame of a peer that was not accepted");
+            return None;
+        }
         match self.framing.decode(frame) {
             Ok(opened) => Some(opened),
             Err(error) => {

@@ -52,7 +52,34 @@ struct Faults {
 #[derive(Default)]
 struct Network {
     inboxes: BTreeMap<ReplicaId, mpsc::Sender<Event>>,
+    /// What each node says of itself.
+    hellos: BTreeMap<ReplicaId, Bytes>,
+    /// Between whom there is a connection, the lesser id first.
+    connections: BTreeSet<(ReplicaId, ReplicaId)>,
     faults: Faults,
+}
+
+impl Network {
+    /// Both sides meet, unless they have. `None` if one of them is not there, or cannot take it.
+    fn connect(&mut self, from: ReplicaId, to: ReplicaId) -> Option<()> {
+        let pair = (from.min(to), from.max(to));
+        if self.connections.contains(&pair) {
+            return Some(());
+        }
+        let (from_hello, to_hello) = (self.hellos.get(&from)?, self.hellos.get(&to)?);
+        let met = |peer, hello: &Bytes| Event::Met { peer, hello: hello.clone() };
+        self.inboxes.get(&from)?.try_send(met(to, to_hello)).ok()?;
+        self.inboxes.get(&to)?.try_send(met(from, from_hello)).ok()?;
+        self.connections.insert(pair);
+        Some(())
+    }
+
+    /// A node is gone, and its connections with it.
+    fn leave(&mut self, id: ReplicaId) {
+        self.inboxes.remove(&id);
+        self.hellos.remove(&id);
+        self.connections.retain(|(one, other)| *one != id && *other != id);
+    }
 }
 
 /// One node's end of the network.
@@ -63,12 +90,22 @@ struct Link {
 }
 
 impl Transport for Link {
-    fn introduce(&mut self, _hello: Bytes) {}
+    fn introduce(&mut self, hello: Bytes) {
+        self.network.lock().expect("no panic holds it").hellos.insert(self.me, hello);
+    }
 
-    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
+    fn refuse(&mut self, peer: ReplicaId, reason: &str) {
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        network.connections.remove(&(self.me.min(peer), self.me.max(peer)));
+        let refused = Event::Refused { peer: self.me, reason: reason.to_owned() };
+        let _ = network.inboxes.get(&peer).map(|inbox| inbox.try_send(refused));
+    }
 
     fn send(&mut self, to: ReplicaId, _lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         let network = &mut *self.network.lock().expect("no panic holds it");
+        if !network.faults.cut.contains(&(self.me, to)) {
+            network.connect(self.me, to).ok_or(Dropped)?;
+        }
         let (faults, inboxes) = (&mut network.faults, &network.inboxes);
         let inbox = inboxes.get(&to).ok_or(Dropped)?;
         faults.sent += 1;
@@ -331,7 +368,7 @@ impl World {
     /// Takes a node away without a word; its disk stays.
     pub async fn crash(&mut self, id: ReplicaId) {
         self.disks[&id].image.lock().expect("no panic holds it").incarnation += 1;
-        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        self.network.lock().expect("no panic holds it").leave(id);
         let node = self.nodes.remove(&id).expect("it runs");
         node.task.abort();
         assert!(node.task.await.is_err_and(|error| error.is_cancelled()), "it did not end by itself");
@@ -341,14 +378,16 @@ impl World {
     pub async fn stop(&mut self, id: ReplicaId) -> Stopped {
         let node = self.nodes.remove(&id).expect("it runs");
         node.handle.stop().await;
-        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        self.network.lock().expect("no panic holds it").leave(id);
         node.task.await.expect("it does not panic")
     }
 
     /// Waits until a node ends by itself.
     pub async fn ended(&mut self, id: ReplicaId) -> Stopped {
         let node = self.nodes.remove(&id).expect("it runs");
-        tokio::time::timeout(NEVER, node.task).await.expect("it ends").expect("it does not panic")
+        let stopped = tokio::time::timeout(NEVER, node.task).await.expect("it ends").expect("it does not panic");
+        self.network.lock().expect("no panic holds it").leave(id);
+        stopped
     }
 
     pub fn node(&self, id: ReplicaId) -> &NodeHandle {
