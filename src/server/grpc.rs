@@ -24,7 +24,6 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use super::accept::ConnectionLimits;
 use super::{
     accept,
     drain::{self, Draining},
@@ -43,6 +42,7 @@ use crate::{
     api::Consistency,
     pool::{PoolId, Query, RequestKey},
     runtime::NodeHandle,
+    transport::seats::ConnectionLimits,
     types::Millis,
 };
 
@@ -71,8 +71,11 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Between two tries whether a linearizable read succeeds; also how long one may take.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Connections at a time. 256 from one address: the predecessor's load script alone comes with 100 from loopback.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits { total_max: 1_024, per_address_max: 256 };
+
 /// What the server is told once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct GrpcConfig {
     /// TLS; plaintext without it.
     pub tls: Option<GrpcTls>,
@@ -80,6 +83,13 @@ pub struct GrpcConfig {
     pub reflection: bool,
     /// How many connections there may be.
     pub connections: ConnectionLimits,
+}
+
+impl Default for GrpcConfig {
+    /// Plaintext, no reflection, 1,024 connections, 256 of them from one address.
+    fn default() -> Self {
+        Self { tls: None, reflection: false, connections: CONNECTIONS }
+    }
 }
 
 /// The server's certificate, and what it wants of its clients. Texts in PEM.
