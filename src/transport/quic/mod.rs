@@ -48,6 +48,7 @@ use tokio::{
 pub use self::{
     inbox::{EVENTS_MAX, inbox_bytes_max},
     outbox::{OUTBOX_FRAMES_MAX, outbox_bytes_max},
+    settings::CLIENT_STREAMS_MAX,
 };
 use self::{
     inbox::{Events, Inbox},

@@ -150,7 +150,7 @@ mod tests {
 
     /// What waits, as writes would take it.
     fn taken(outbox: &Outbox, lane: Lane) -> Vec<Vec<Frame>> {
-        let mut take = || outbox.lanes[lane as usize].lock().take();
+        let take = || outbox.lanes[lane as usize].lock().take();
         std::iter::from_fn(|| Some(take()).filter(|frames| !frames.is_empty())).collect()
     }
 

@@ -33,7 +33,7 @@ const INCOMING_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_BYTES_TOTAL_MAX: u64 = 4 << 20;
 
 /// Streams that one client may have open.
-pub(super) const CLIENT_STREAMS_MAX: u32 = 64;
+pub const CLIENT_STREAMS_MAX: usize = 64;
 /// A peer opens one stream a lane.
 const PEER_STREAMS_MAX: u32 = Lane::ALL.len() as u32;
 /// Bytes of one stream that wait to be read; and what one stream may have on its way.
@@ -41,9 +41,11 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes of one connection that wait to be read, and bytes that wait to be acknowledged by one peer. Room for a full
 /// window of each lane, so that one that is clogged cannot take another's.
 const PEER_WINDOW_BYTES: u32 = PEER_STREAMS_MAX * STREAM_WINDOW_BYTES;
-/// The same, of a client at a node, which may have a thousand of them.
-const CLIENT_WINDOW_BYTES: u32 = 256 << 10;
-/// The same, at the client, which has one for each node.
+/// Bytes of one client that wait to be read by its node, which may have a thousand clients,
+const CLIENT_WINDOW_BYTES: u32 = 64 << 10;
+/// and bytes that wait to be acknowledged by one client.
+const CLIENT_SEND_WINDOW_BYTES: u32 = 256 << 10;
+/// Both, at the client.
 const NODE_WINDOW_BYTES: u32 = 4 << 20;
 /// A full socket buffer loses packets, which makes congestion windows collapse, most of all on loopback.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -90,7 +92,9 @@ pub(super) fn priority(lane: Lane) -> i32 {
 
 pub(super) fn server_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
     let mut transport = transport(CLIENT_WINDOW_BYTES, PEER_STREAMS_MAX);
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_STREAMS_MAX));
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_STREAMS_MAX as u32))
+        .send_window(CLIENT_SEND_WINDOW_BYTES.into());
     let mut config = ServerConfig::with_crypto(crypto);
     config
         .transport_config(Arc::new(transport))
