@@ -3,7 +3,7 @@
 //!
 //! The transport proves which replica a peer is. Whether it is one of *this* cluster, with the disk that the cluster knows
 //! it by, is judged here, once for each connection, before anything else it says is looked at; a peer that was not accepted
-//! is not heard. So a node with an emptied disk, which has forgotten its votes, never gets to vote again; and a data
+//! is neither heard nor spoken to. So a node with an emptied disk, which has forgotten its votes, never gets to vote again; and a data
 //! directory of another cluster is noticed before a byte of it counts.
 //!
 //! | what differs | is refused |
@@ -108,15 +108,17 @@ pub(super) struct Introductions {
     disks: BTreeMap<ReplicaId, DiskId>,
     /// What those said who are accepted.
     met: BTreeMap<ReplicaId, Hello>,
-    /// Why a peer is not accepted, or does not accept this node.
-    strangers: BTreeMap<ReplicaId, String>,
+    /// Who is not accepted, and why.
+    refused: BTreeMap<ReplicaId, String>,
+    /// Who does not accept this node, and why.
+    refused_by: BTreeMap<ReplicaId, String>,
 }
 
 impl Introductions {
     /// Of a node that is not founded, as far as is known yet.
     pub fn new(identity: &Identity) -> Self {
-        let (disks, met, strangers) = Default::default();
-        Self { own: Hello::of(identity), disks, met, strangers }
+        let (disks, met, refused, refused_by) = Default::default();
+        Self { own: Hello::of(identity), disks, met, refused, refused_by }
     }
 
     /// What this node says of itself.
@@ -164,11 +166,11 @@ impl Introductions {
             return Err(Unacceptable::Disk { replica: peer, theirs: theirs.disk, ours });
         }
         self.met.insert(peer, hello);
-        self.strangers.remove(&peer);
+        self.refused.remove(&peer);
         Ok(())
     }
 
-    /// Is this peer to be heard?
+    /// Is this peer to be heard, and spoken to?
     pub fn has_met(&self, peer: ReplicaId) -> bool {
         self.met.contains_key(&peer)
     }
@@ -178,14 +180,24 @@ impl Introductions {
         self.met.get(&peer).is_some_and(|hello| hello.genesis.is_some())
     }
 
-    /// Between this node and `peer` there is nothing, for this reason. `true` if that is news.
-    pub fn handle_stranger(&mut self, peer: ReplicaId, reason: &str) -> bool {
-        self.strangers.insert(peer, reason.to_owned()).as_deref() != Some(reason)
+    /// A peer said something: so it accepts this node.
+    pub fn handle_frame(&mut self, peer: ReplicaId) {
+        self.refused_by.remove(&peer);
     }
 
-    /// Those with whom there is nothing, and why.
-    pub fn strangers(&self) -> &BTreeMap<ReplicaId, String> {
-        &self.strangers
+    /// This node refused a peer. `true` if that is news.
+    pub fn handle_refused(&mut self, peer: ReplicaId, reason: &str) -> bool {
+        self.refused.insert(peer, reason.to_owned()).as_deref() != Some(reason)
+    }
+
+    /// A peer refused this node. `true` if that is news.
+    pub fn handle_refused_by(&mut self, peer: ReplicaId, reason: &str) -> bool {
+        self.refused_by.insert(peer, reason.to_owned()).as_deref() != Some(reason)
+    }
+
+    /// Those who are not accepted, or do not accept this node, and why.
+    pub fn strangers(&self) -> BTreeMap<ReplicaId, String> {
+        self.refused_by.iter().chain(&self.refused).map(|(peer, why)| (*peer, why.clone())).collect()
     }
 }
 
@@ -313,10 +325,14 @@ mod tests {
     #[test]
     fn a_reason_is_news_once() {
         let mut introductions = founded();
-        assert!(introductions.handle_stranger(PEER, "a"));
-        assert!(!introductions.handle_stranger(PEER, "a"));
-        assert!(introductions.handle_stranger(PEER, "b"));
+        assert!(introductions.handle_refused(PEER, "a"));
+        assert!(!introductions.handle_refused(PEER, "a"));
+        assert!(introductions.handle_refused(PEER, "b"));
+        assert!(introductions.handle_refused_by(PEER, "c"));
+        assert_eq!(introductions.strangers(), BTreeMap::from([(PEER, "b".to_owned())]));
         reason(&mut introductions, &hello(None));
+        assert!(!introductions.handle_refused_by(PEER, "c"), "that it is accepted here says nothing of there");
+        introductions.handle_frame(PEER);
         assert!(introductions.strangers().is_empty());
         assert_eq!(printable("a\nb\u{7}"), "a b ");
     }

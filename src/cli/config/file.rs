@@ -146,7 +146,7 @@ pub struct Item {
     pub probability: Spanned<i128>,
 }
 
-/// Ticks and elections: durations.
+/// Ticks and elections, which are durations; and whether the wall clock is taken for right.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
@@ -156,6 +156,8 @@ pub struct Timing {
     pub heartbeat: Option<Spanned<String>>,
     /// The shortest silence after which a follower stands for election.
     pub election: Option<Spanned<String>>,
+    /// The only node of a cluster starts whatever its wall clock says.
+    pub accept_clock: Option<Spanned<bool>>,
 }
 
 /// Snapshots and the log: sizes, and a count.

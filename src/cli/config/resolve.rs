@@ -71,6 +71,7 @@ impl Resolver<'_> {
         let tls = self.tls(file.tls.as_ref().map(|tls| &tls.value), node);
         let timing = self.timing(&file.timing);
         let snapshots = self.snapshots(&file.snapshots);
+        let accept_clock = self.accept_clock(&file.timing);
         let catalog = self.catalog(file.pool.as_ref());
         let (id, members, limits) = cluster?;
         let me = members.iter().find(|member| Some(member.id) == node)?;
@@ -89,6 +90,7 @@ impl Resolver<'_> {
             admin_listen,
             timing,
             snapshots,
+            accept_clock,
             catalog,
             warnings,
             rows: Vec::new(),
@@ -136,6 +138,7 @@ impl Resolver<'_> {
             grpc,
             timing: self.timing(&file.timing),
             snapshots: self.snapshots(&file.snapshots),
+            accept_clock: self.accept_clock(&file.timing),
             catalog: self.catalog(file.pool.as_ref()),
             warnings: vec![format!(
                 "{} is the predecessor's configuration: one node keeps its data under {}; its gRPC side is plaintext; `wal` has no \
@@ -477,6 +480,16 @@ impl Resolver<'_> {
             self.wrong(at.map_or(Location::UNKNOWN, |text| text.referenced), message);
         }
         SnapshotPolicy { log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max }
+    }
+
+    fn accept_clock(&mut self, timing: &file::Timing) -> bool {
+        let (flag, variable) = ("--accept-clock", "TOMBOLA_ACCEPT_CLOCK");
+        let given = self.overrides.accept_clock;
+        // clap takes any word that is not "no" for a yes: the variable is where it is from, if there is one.
+        let origin =
+            if std::env::var_os(variable).is_some() { Origin::Environment(variable) } else { Origin::Flag(flag) };
+        let file = timing.accept_clock.as_ref().map(|accept| (accept.value, line_of(accept)));
+        self.settle("timing.accept_clock", [given.then_some((true, origin)), file], || false)
     }
 
     fn catalog(&mut self, pool: Option<&file::Pool>) -> Vec<CatalogItem> {

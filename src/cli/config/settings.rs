@@ -35,6 +35,8 @@ pub struct Settings {
     pub timing: Timing,
     /// When snapshots are taken, and what of the log is kept beside them.
     pub snapshots: SnapshotPolicy,
+    /// The only node of a cluster starts whatever its wall clock says.
+    pub accept_clock: bool,
     /// What pool `default` is first stocked with.
     pub catalog: Vec<CatalogItem>,
     /// What the operator should know; nothing is wrong with it.
