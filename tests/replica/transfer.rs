@@ -144,6 +144,12 @@ impl Cluster {
         if chunk == Chunk::GivenUp || image.snapshot.meta != *meta {
             return self.end_transfer(from, to, false);
         }
+        // A leader of an earlier term has nothing to say to whoever listens to a later one: two that take turns in
+        // throwing away what the other has staged would never end.
+        let is_outdated = |other: &RaftMessage| other.term > message.term;
+        if self.nodes[&to].receiving.as_ref().is_some_and(is_outdated) {
+            return self.end_transfer(from, to, false);
+        }
         let body = image.snapshot.body.clone();
         if chunk == Chunk::Lost || self.is_cut(from, to) || !self.node(to).may_receive() {
             return;
