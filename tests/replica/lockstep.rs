@@ -80,12 +80,19 @@ impl Run {
             }
             866..874 => {
                 let to = *ids.choose(&mut self.rng).unwrap();
+                self.hold_up(id, to);
                 self.cluster.cut.insert((id, to));
                 self.cluster.input(id, Input::Unreachable { peer: to });
             }
-            874..920 => self.cluster.stage(id),
-            920..980 => self.transfer(id),
-            980..995 => self.cluster.hand_over(id),
+            874..910 => self.cluster.stage(id),
+            910..960 => self.transfer(id),
+            960..990 => self.cluster.hand_over(id),
+            990..1_000 => {
+                if let Some(leader) = self.cluster.leader() {
+                    self.cluster.send_unasked(leader, id);
+                    self.cluster.hand_over(id);
+                }
+            }
             // Time passes, and faster when nothing is under way.
             _ => {
                 self.cluster.now.0 += 5;
@@ -124,9 +131,16 @@ impl Run {
         self.rng.random_range(0..1_000) < often
     }
 
+    /// What is under way on a link comes much later, if at all.
+    fn hold_up(&mut self, from: ReplicaId, to: ReplicaId) {
+        let on_link = |message: &mut RaftMessage| (message.from, message.to) == (from, to);
+        self.held_up.extend(self.cluster.network.extract_if(.., on_link));
+    }
+
     /// Cuts a replica off from all others, both ways, so that it falls behind.
     fn isolate(&mut self, id: ReplicaId) {
         for other in self.cluster.ids() {
+            self.hold_up(other, id);
             self.cluster.cut.extend([(id, other), (other, id)]);
         }
     }
