@@ -4,9 +4,10 @@
 //! slow one holds up nobody; the writer puts all replies that are waiting into one frame, so that batches form by
 //! themselves under load and an answer waits for nothing when there is none.
 //!
-//! **Bounds.** [`STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from the
-//! moment it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control
-//! holds the client back. Time: what the call allows, at most 10 s.
+//! **Bounds.** [`CLIENT_STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from
+//! the moment it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control
+//! holds the client back. Of frames that are not whole yet a connection may have as many bytes as the longest one, short
+//! ones aside. Time: what the call allows, at most 10 s.
 //!
 //! **Bad bytes** close the connection with [`CloseCode::Malformed`] and the reason: after them no frame boundary is
 //! known. Nothing of a malformed frame is executed; frames before it are. A reply that fits no frame is answered as a
@@ -35,26 +36,24 @@ use super::{
 use crate::{
     api::{Consistency, Failure, NotApplied, Request},
     client::{
-        Call, ClientCall, ClientFrame, ClientReply, Reply, ServerFrame,
+        CLIENT_FRAME_BYTES_MAX, Call, ClientCall, ClientFrame, ClientReply, Reply, ServerFrame,
         wire::{CloseCode, FrameError, FrameReader, encode_frame},
     },
     codec,
     pool::{Actor, PoolId, Query, RequestKey},
     runtime::NodeHandle,
-    transport::quic::ClientConnection,
+    transport::quic::{CLIENT_STREAMS_MAX, ClientConnection},
     types::Millis,
 };
 
-/// Streams served at once on a connection; more wait to be accepted.
-pub const STREAMS_MAX: usize = 16;
 /// Calls in flight on a connection.
 pub const CALLS_IN_FLIGHT_MAX: usize = 8_192;
 /// Replies put into one frame at most, and
 const REPLIES_PER_FRAME_MAX: usize = 1_024;
 /// how many bytes of them, one long reply aside.
 const FRAME_BYTES_AIM: usize = 256 << 10;
-/// Most bytes read from a stream at once.
-const PIECE_BYTES_MAX: usize = 64 << 10;
+/// Most bytes read from a stream at once; and a frame that is no longer needs no room of its own.
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// A reply, and the place in flight that is free again once it is written.
 type Waiting = (ClientReply, OwnedSemaphorePermit);
@@ -66,6 +65,8 @@ struct Session {
     /// The newest cluster time that an answer held: failures have none of their own.
     now: AtomicU64,
     in_flight: Arc<Semaphore>,
+    /// Room for long frames, in bytes.
+    room: Arc<Semaphore>,
 }
 
 /// Serves clients as they come in, until `shutdown` is over; then what they have in flight is answered, for [`GRACE`]
@@ -100,8 +101,7 @@ pub async fn serve(
 /// Serves one client until it leaves, breaks the protocol, or the server drains.
 async fn serve_client(client: ClientConnection, node: NodeHandle, mut draining: Draining) {
     let connection = &client.connection;
-    let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-    let session = Arc::new(Session { actor: client.actor.clone(), node, now: AtomicU64::new(0), in_flight });
+    let session = Arc::new(Session::new(client.actor.clone(), node));
     let mut streams: JoinSet<Result<(), FrameError>> = JoinSet::new();
     let code = loop {
         tokio::select! {
@@ -111,7 +111,7 @@ async fn serve_client(client: ClientConnection, node: NodeHandle, mut draining: 
                 tracing::info!(actor = %client.actor, %error, "a client breaks the protocol");
                 return close(connection, CloseCode::Malformed, &error.to_string());
             },
-            accepted = connection.accept_bi(), if streams.len() < STREAMS_MAX => match accepted {
+            accepted = connection.accept_bi(), if streams.len() < CLIENT_STREAMS_MAX => match accepted {
                 Ok((send, receive)) => {
                     streams.spawn(serve_stream(session.clone(), send, receive, draining.clone()));
                 }
@@ -149,6 +149,7 @@ async fn read_calls(
     mut draining: Draining,
 ) -> Result<(), FrameError> {
     let mut frames = FrameReader::<ClientFrame>::default();
+    let mut room = None;
     loop {
         let piece = tokio::select! {
             biased;
@@ -160,10 +161,17 @@ async fn read_calls(
         let Ok(Some(piece)) = piece else { return Ok(()) };
         frames.push(&piece.bytes);
         while let Some(frame) = frames.next_frame()? {
+            room = None;
             for call in frame.calls {
                 let Ok(place) = session.in_flight.clone().acquire_owned().await else { return Ok(()) };
                 tokio::spawn(answer(session.clone(), call, place, replies.clone()));
             }
+        }
+        if room.is_none()
+            && let Some(bytes) = frames.frame_bytes()
+            && bytes as usize > PIECE_BYTES_MAX
+        {
+            room = session.room.clone().acquire_many_owned(bytes).await.ok();
         }
     }
 }
@@ -181,6 +189,11 @@ async fn answer(session: Arc<Session>, call: ClientCall, place: OwnedSemaphorePe
 }
 
 impl Session {
+    fn new(actor: Actor, node: NodeHandle) -> Self {
+        let [in_flight, room] = [CALLS_IN_FLIGHT_MAX, CLIENT_FRAME_BYTES_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        Self { actor, node, now: AtomicU64::new(0), in_flight, room }
+    }
+
     async fn make(&self, call: Call, timeout_ms: u32) -> Result<Reply, Failure> {
         let timeout = deadline::of_call(timeout_ms);
         match call {
@@ -292,7 +305,7 @@ mod tests {
         let mut reader = FrameReader::<ServerFrame>::default();
         reader.push(bytes);
         let frame = reader.next_frame().unwrap().expect("a whole frame");
-        assert!(!reader.is_mid_frame());
+        assert_eq!(reader.frame_bytes(), None);
         frame.replies
     }
 

@@ -41,11 +41,11 @@ use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 
 use self::guard::{Guard, refusal};
 use super::{
-    accept::{self, Conn, ConnectionLimits},
+    accept::{self, Conn},
     drain::Draining,
     health::{self, CHECK_MAX, Health},
 };
-use crate::runtime::NodeHandle;
+use crate::{runtime::NodeHandle, transport::seats::ConnectionLimits};
 
 /// Connections at once; more are closed unread.
 pub const CONNECTIONS_MAX: usize = 16;
