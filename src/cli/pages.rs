@@ -7,7 +7,7 @@ use super::{CliError, state};
 use crate::{
     api::{Consistency, Read},
     client::Client,
-    pool::{Answer, ItemState, PAGE_LEN_MAX, PoolId, PoolState, PoolSummary, Query},
+    pool::{Answer, PAGE_LEN_MAX, PoolId, PoolState, PoolSummary, Query},
     types::{Index, Millis},
 };
 
