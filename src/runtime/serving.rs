@@ -168,7 +168,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 }
                 Output::TakeSnapshot(_) => self.step(Input::SnapshotGivenUp)?,
                 Output::SendSnapshot { to, .. } => self.step(Input::SnapshotReport { to, arrived: false })?,
-                Output::Checkpoint(_) => {}
+                Output::Checkpoint(_) | Output::SnapshotSettled { .. } => {}
                 Output::Discard(garbage) => drop(garbage),
                 Output::ReadReady(id) => {
                     if let Some(ask) = self.station.reads.take(id) {
