@@ -19,6 +19,7 @@ pub mod mutate;
 pub mod nodes;
 pub mod outcome;
 pub mod output;
+mod pages;
 pub mod pool;
 pub mod ports;
 pub mod serve;

@@ -42,16 +42,16 @@ pub async fn accept(listener: TcpListener, limits: ConnectionLimits, conns: mpsc
         match accepted {
             Ok((stream, peer)) => {
                 let Some(seat) = seats.take(peer.ip()) else {
-                    tracing::debug!(%peer, "gRPC connection refused: too many are open");
+                    tracing::debug!(%peer, "connection refused: too many are open");
                     continue;
                 };
                 // Answers are small and awaited: never held back to be sent with later ones.
                 if stream.set_nodelay(true).is_err() || conns.send(Ok(Conn::new(stream, seat))).await.is_err() {
-                    tracing::debug!(%peer, "gRPC connection lost before it was served");
+                    tracing::debug!(%peer, "connection lost before it was served");
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting gRPC connections fails");
+                tracing::warn!(%error, "accepting connections fails");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }

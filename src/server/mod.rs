@@ -28,5 +28,6 @@ pub mod health;
 pub mod legacy;
 pub mod native;
 pub mod proto;
+mod replies;
 pub mod status;
 pub mod v1;
