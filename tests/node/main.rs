@@ -1,5 +1,7 @@
 //! Whole nodes over a network and disks in memory: what a caller of [`tombola::runtime::NodeHandle`] meets.
 
+mod disk;
 mod faults;
 mod serving;
+mod snapshots;
 mod world;
