@@ -15,7 +15,11 @@
 mod predecessor;
 mod sockets;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args as _;
 use rustix::{fs::Mode, process::umask};
@@ -53,6 +57,8 @@ use crate::{
 
 /// How long one try of the read that tells readiness may take.
 const READINESS_READ: Duration = Duration::from_secs(2);
+/// How often a long start says how far it has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long clients may take to be answered at the end; the gRPC side has the same bound of its own.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the node may then take to stop.
@@ -198,8 +204,20 @@ fn grpc_config(grpc: &config::Grpc, tls: &NodeTls) -> GrpcConfig {
 async fn open_store(settings: &Settings, cluster: ClusterId) -> Result<(Store, Recovered), CliError> {
     let data_dir = settings.data_dir.clone();
     let wanted = Wanted { cluster, shard: ShardId::FIRST, replica: settings.node };
-    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random())));
+    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random()), log_progress()));
     Ok(opened.await.map_err(defect)??)
+}
+
+/// Logs how far the store has been read: about once a second, hence never when that takes less.
+fn log_progress() -> impl Fn(storage::Progress) + Send + 'static {
+    let last = Cell::new(Instant::now());
+    move |storage::Progress { phase, read_bytes, file_bytes }| {
+        if last.get().elapsed() >= PROGRESS_INTERVAL {
+            last.set(Instant::now());
+            let percent = read_bytes.saturating_mul(100) / file_bytes.max(1);
+            tracing::info!(percent = percent.min(100), read_bytes, file_bytes, "{phase}");
+        }
+    }
 }
 
 fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {

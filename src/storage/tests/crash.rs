@@ -46,7 +46,7 @@ impl Directory {
             assert!(self.new.is_synced(), "a store is durable before it takes its name");
             self.store = Some(self.new.clone());
         }
-        Store::open(self.store.clone().unwrap(), wanted())
+        Store::open(self.store.clone().unwrap(), wanted(), |_| {})
     }
 
     /// Lives until power is cut at operation `cut`. Gives how many commits were acknowledged, and how many operations
@@ -115,9 +115,9 @@ fn power_cut_at_any_operation_leaves_the_old_state_or_the_new_one() {
 fn again(directory: &mut Directory, cut: u64, leaves: Leaves) -> &mut Directory {
     if let Some(disk) = &directory.store {
         let rehearsal = Disk::holding(disk.image());
-        let _ = Store::open(rehearsal.clone(), wanted());
+        let _ = Store::open(rehearsal.clone(), wanted(), |_| {});
         disk.fail(Failure::PowerCut(cut % rehearsal.operations().max(1)));
-        let _ = Store::open(disk.clone(), wanted());
+        let _ = Store::open(disk.clone(), wanted(), |_| {});
         *directory = directory.after_power_cut(leaves);
     }
     directory

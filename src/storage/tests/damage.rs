@@ -12,7 +12,7 @@ fn closed() -> (Vec<u8>, Recovered) {
 }
 
 fn open_image(image: Vec<u8>) -> Result<Recovered, StoreError> {
-    Store::open(Disk::holding(image), wanted()).map(|(_, recovered)| recovered)
+    Store::open(Disk::holding(image), wanted(), |_| {}).map(|(_, recovered)| recovered)
 }
 
 fn position(image: &[u8], record: &[u8]) -> usize {
@@ -36,10 +36,10 @@ fn a_flipped_byte_in_any_table_is_noticed() {
     assert_noticed(&record::encode("state", &Slot::Identity.key(shard), &identity()));
     assert_noticed(&record::encode("state", &Slot::Genesis.key(shard), &founding(100).meta.genesis()));
     assert_noticed(&record::encode("state", &Slot::HardState.key(shard), &hard_state(2, 1, 4)));
-    assert_noticed(&record::encode("state", &Slot::Snapshot.key(shard), &founding(100).meta));
+    assert_noticed(&record::encode("state", &Slot::Newest.key(shard), &newest(100)));
     assert_noticed(&record::seal("chunks", &(0u32, 1u64, 0u32), &founding(100).body[0]));
     for entry in entries(2..=6, 2, 64) {
-        assert_noticed(&record::encode("log", &schema::log_key(shard, entry.index), &entry));
+        assert_noticed(&record::encode("log", &schema::log_key(shard, Body::FOUNDING, entry.index), &entry));
     }
 }
 
@@ -107,7 +107,7 @@ fn the_newest_commit_is_lost_in_silence_unless_it_held_a_promise() {
 #[test]
 fn damage_to_what_is_older_than_the_newest_commit_is_noticed() {
     let entry = &entries(3..=3, 2, 64)[0];
-    let old = record::encode("log", &schema::log_key(ShardId::FIRST, entry.index), entry);
+    let old = record::encode("log", &schema::log_key(ShardId::FIRST, Body::FOUNDING, entry.index), entry);
     let hint = commit_to(9, hard_state(2, 1, 6));
     assert_eq!(damaged_newest(hint, &old).unwrap_err().code(), "STORE_DAMAGED");
 }
@@ -159,7 +159,7 @@ fn forged(forge: impl FnOnce(&WriteTransaction)) -> StoreError {
 }
 
 fn forge_log(transaction: &WriteTransaction, entry: &Entry) {
-    let key = schema::log_key(ShardId::FIRST, entry.index);
+    let key = schema::log_key(ShardId::FIRST, Body::FOUNDING, entry.index);
     let record = record::encode("log", &key, entry);
     transaction.open_table(schema::LOG).unwrap().insert(key, record.as_slice()).unwrap();
 }
@@ -185,9 +185,8 @@ fn raft_rs_22_what_cannot_have_been_written_is_refused_at_load() {
     assert_forgery_noticed("entry 8 does not follow entry 6", |t| forge_log(t, &entries(8..=8, 2, 1)[0]));
     assert_forgery_noticed("entry 7 has term 1, below term 2", |t| forge_log(t, &entries(7..=7, 1, 1)[0]));
     assert_forgery_noticed("entry 3 does not follow entry 1", |t| {
-        t.open_table(schema::LOG).unwrap().remove((0, 2)).unwrap();
+        t.open_table(schema::LOG).unwrap().remove((0, 1, 2)).unwrap();
     });
-    assert_forgery_noticed("entry 1 does not follow entry 1", |t| forge_log(t, &entries(1..=1, 1, 1)[0]));
     assert_forgery_noticed("commit 7 is above the last entry 6", |t| {
         forge_state(t, Slot::HardState, Some(&hard_state(2, 1, 7)));
     });
@@ -198,7 +197,7 @@ fn raft_rs_22_what_cannot_have_been_written_is_refused_at_load() {
         forge_state(t, Slot::HardState, Some(&hard_state(1, 1, 4)));
     });
     assert_forgery_noticed("HardState is missing", |t| forge_state::<()>(t, Slot::HardState, None));
-    assert_forgery_noticed("Snapshot is missing", |t| forge_state::<()>(t, Slot::Snapshot, None));
+    assert_forgery_noticed("Newest is missing", |t| forge_state::<()>(t, Slot::Newest, None));
     assert_forgery_noticed("never founded", |t| forge_state::<()>(t, Slot::Genesis, None));
     assert_forgery_noticed("is not the founding snapshot's", |t| {
         forge_state(t, Slot::Genesis, Some(&crate::types::Genesis([7; 32])));
@@ -235,7 +234,7 @@ fn another_format_is_refused_by_name() {
 fn anothers_store_is_refused_by_name() {
     let disk = Disk::default();
     drop(with_log(&disk));
-    let refused = |wanted| Store::open(disk.clone(), wanted).map(|_| ()).unwrap_err();
+    let refused = |wanted| Store::open(disk.clone(), wanted, |_| {}).map(|_| ()).unwrap_err();
     let cluster = refused(Wanted { cluster: ClusterId([0xc2; 16]), ..wanted() });
     assert_eq!(cluster.code(), "STORE_OTHER_CLUSTER");
     for name in ["c1c1c1c1-c1c1-c1c1-c1c1-c1c1c1c1c1c1", "c2c2c2c2-c2c2-c2c2-c2c2-c2c2c2c2c2c2"] {

@@ -13,10 +13,14 @@ use bytes::Bytes;
 use sha2::Digest;
 
 use self::disk::Disk;
-use super::*;
+use super::{
+    schema::{Begun, Body, Newest},
+    *,
+};
 use crate::{
     durable::{
-        Entry, EntryKind, Founders, FoundingWrite, HardState, RecoveredLog, RecoveredState, Snapshot, SnapshotMeta,
+        CHUNK_BYTES, Entry, EntryKind, Founders, FoundingWrite, HardState, RecoveredLog, RecoveredState, Snapshot,
+        SnapshotMeta,
     },
     pool::Limits,
     types::{DiskId, Index, Term},
@@ -48,7 +52,13 @@ fn founding(bytes: usize) -> Snapshot {
         body_bytes: bytes as u64,
         body_sha256: sha2::Sha256::digest(&body).into(),
     };
-    Snapshot { meta, body: if bytes == 0 { vec![] } else { vec![body] } }
+    Snapshot { meta, body: body.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect() }
+}
+
+/// The record of a founding.
+fn newest(body_bytes: usize) -> Newest {
+    let meta = founding(body_bytes).meta;
+    Newest { truncated: (meta.index, meta.term), meta, body: Body::FOUNDING, log: Body::FOUNDING }
 }
 
 fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
@@ -96,7 +106,7 @@ fn created(disk: &Disk) -> Store {
 }
 
 fn opened(disk: &Disk) -> (Store, Recovered) {
-    Store::open(disk.clone(), wanted()).unwrap()
+    Store::open(disk.clone(), wanted(), |_| {}).unwrap()
 }
 
 /// A store in term 2 with entries 2 to 6, the last two of them not committed.
