@@ -33,7 +33,7 @@ pub use self::message::{BodyMessage, ShipmentId};
 pub(super) use self::offer::Own;
 use self::{
     pace::Times,
-    receiving::{ReceiveStep, Receiving, Unfit},
+    receiving::{ReceiveStep, Receiving, Spoiled},
     sending::{SendStep, Sending},
     taking::NotTaken,
 };
@@ -81,7 +81,7 @@ enum Work {
     /// The chunk that came next is durable.
     Staged { ticket: Ticket },
     /// A received body was looked at.
-    Checked { ticket: Ticket, found: Result<Box<StateMachine>, Unfit> },
+    Checked { ticket: Ticket, found: Result<Box<StateMachine>, Spoiled> },
 }
 
 /// What the loop is to do.
@@ -282,7 +282,7 @@ impl Snapshots {
                 Ok(Work::Staged { ticket })
             }),
             ReceiveStep::Check { ticket, meta } => self.spawn(async move {
-                let found = checking::check(meta, &bodies).await;
+                let found = checking::check(meta, &bodies).await?;
                 Ok(Work::Checked { ticket, found })
             }),
             // A staging of our own that nobody goes on with.
@@ -309,4 +309,4 @@ impl Snapshots {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -36,14 +36,9 @@ use crate::{
 /// How long a body that was found spoiled is not asked for again.
 const SPOILED_REST: Duration = Duration::from_secs(60);
 
-/// Why a body that is whole is not installed.
+/// A body that is whole is not what the message says, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// It is not what the message says.
-    Spoiled(String),
-    /// It is not staged any more.
-    Gone,
-}
+pub(super) struct Spoiled(pub String);
 
 /// What is to be done for a shipment.
 #[derive(Debug)]
@@ -221,7 +216,7 @@ impl Receiving {
     }
 
     /// The whole body was looked at.
-    pub fn handle_checked(&mut self, ticket: Ticket, found: Result<Box<StateMachine>, Unfit>, now: Tick) {
+    pub fn handle_checked(&mut self, ticket: Ticket, found: Result<Box<StateMachine>, Spoiled>, now: Tick) {
         let rest = self.times.ticks(SPOILED_REST);
         let Some(current) = self.find(ticket) else { return };
         let (from, index) = (current.from, current.meta.index);
@@ -232,11 +227,7 @@ impl Receiving {
                 let message = current.message.clone();
                 self.steps.push_back(ReceiveStep::Install { from, message, machine });
             }
-            Err(Unfit::Gone) => {
-                tracing::warn!(from = from.0, index = index.0, "a snapshot's staging is gone");
-                self.end(false);
-            }
-            Err(Unfit::Spoiled(why)) => {
+            Err(Spoiled(why)) => {
                 tracing::error!(from = from.0, index = index.0, why, "a snapshot is refused: its body is spoiled");
                 self.spoiled = Some((current.meta.clone(), now.plus(rest)));
                 self.forget(index);

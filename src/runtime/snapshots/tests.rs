@@ -13,19 +13,19 @@ use crate::{
 /// Ticks of 50 ms.
 pub(super) const TIMES: Times = Times { tick: Duration::from_millis(50) };
 /// What is not answered is said again after so many of them.
-pub(super) const REPEAT_TICKS: u64 = 20;
+pub(in crate::runtime) const REPEAT_TICKS: u64 = 20;
 /// A side that is silent is given up after so many.
-pub(super) const IDLE_TICKS: u64 = 200;
+pub(in crate::runtime) const IDLE_TICKS: u64 = 200;
 /// A shipment.
-pub(super) const SHIPMENT: ShipmentId = ShipmentId(70);
+pub(in crate::runtime) const SHIPMENT: ShipmentId = ShipmentId(70);
 
-pub(super) fn founders() -> Founders {
+pub(in crate::runtime) fn founders() -> Founders {
     let disks = [1, 2, 3].map(|id| (ReplicaId(u64::from(id)), DiskId([id; 16]))).into();
     Founders { cluster: ClusterId([7; 16]), limits: Limits::default(), disks }
 }
 
 /// Of index 90; the last of its chunks is short.
-pub(super) fn meta(chunks: u64) -> SnapshotMeta {
+pub(in crate::runtime) fn meta(chunks: u64) -> SnapshotMeta {
     SnapshotMeta {
         index: Index(90),
         term: Term(5),
@@ -37,10 +37,12 @@ pub(super) fn meta(chunks: u64) -> SnapshotMeta {
 }
 
 /// Announces [`meta`] of three chunks, in term 5.
-pub(super) fn message(from: ReplicaId, to: ReplicaId) -> RaftMessage {
+pub(in crate::runtime) fn message(from: ReplicaId, to: ReplicaId) -> RaftMessage {
     announce(from, to, meta(3))
 }
 
-pub(super) fn announce(from: ReplicaId, to: ReplicaId, meta: SnapshotMeta) -> RaftMessage {
+pub(in crate::runtime) fn announce(from: ReplicaId, to: ReplicaId, meta: SnapshotMeta) -> RaftMessage {
     RaftMessage { to, from, term: Term(5), body: RaftBody::Snapshot { meta } }
 }
+
+mod shipping;

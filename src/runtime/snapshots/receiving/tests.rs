@@ -254,7 +254,7 @@ fn what_is_applied_already_needs_nothing() {
 fn a_spoiled_body_is_refused_forgotten_and_not_asked_for_again_for_a_while() {
     let mut receiving = whole();
     let ticket = ticket(&receiving);
-    receiving.handle_checked(ticket, Err(Unfit::Spoiled("another hash".into())), Tick(1));
+    receiving.handle_checked(ticket, Err(Spoiled("another hash".into())), Tick(1));
     assert_eq!(told(&mut receiving), ["forget 90", "70 ended false"]);
     let rest = TIMES.ticks(SPOILED_REST);
     offer_of(&mut receiving, ShipmentId(71), meta(3), rest);
@@ -262,16 +262,6 @@ fn a_spoiled_body_is_refused_forgotten_and_not_asked_for_again_for_a_while() {
     offer_of(&mut receiving, ShipmentId(72), meta(4), rest);
     assert_eq!(told(&mut receiving), ["begin 4"], "another is not its fault");
     offer_of(&mut receiving, ShipmentId(73), meta(3), rest + 1);
-    assert_eq!(told(&mut receiving), ["begin 3"]);
-}
-
-#[test]
-fn a_staging_that_is_gone_ends_it_and_may_be_tried_again_at_once() {
-    let mut receiving = whole();
-    let ticket = ticket(&receiving);
-    receiving.handle_checked(ticket, Err(Unfit::Gone), Tick(1));
-    assert_eq!(told(&mut receiving), ["70 ended false"]);
-    offer_of(&mut receiving, ShipmentId(71), meta(3), 2);
     assert_eq!(told(&mut receiving), ["begin 3"]);
 }
 
