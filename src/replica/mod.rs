@@ -492,6 +492,8 @@ impl Replica {
             leader: self.leader(),
             commit: self.raft.commit(),
             digests: self.applied.machine().digests(),
+            snapshot_index: self.raft.log().newest().index,
+            first_index: self.raft.log().truncated().next(),
             last_index: self.raft.last(),
             matched: self.raft.matched(),
             transferring: self.raft.is_transferring(),

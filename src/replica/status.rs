@@ -18,6 +18,17 @@ pub enum Role {
     Leader,
 }
 
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}
+
 /// A replica seen from outside; serves operators and tests alike.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Status {
@@ -33,6 +44,10 @@ pub struct Status {
     pub commit: Index,
     /// Applied, with the digests there.
     pub digests: Digests,
+    /// The newest snapshot: what came before may be missing from the log.
+    pub snapshot_index: Index,
+    /// First entry of its log; the one after the last, if it has none.
+    pub first_index: Index,
     /// Last entry of its log.
     pub last_index: Index,
     /// On the leader: how far each voter's log is known to match, sorted by id. Empty elsewhere.

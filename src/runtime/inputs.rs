@@ -15,7 +15,7 @@ use super::{
     admission::Admission,
     beside::Done,
     clock::{Clock, Tick},
-    handle::Ask,
+    handle::{Ask, Asks},
     persist::{Report, writer_ended},
 };
 use crate::transport::{self, Transport};
@@ -53,7 +53,7 @@ pub(super) struct Inputs<T> {
     admission: Arc<Admission>,
     reports: mpsc::Receiver<Report>,
     done: mpsc::Receiver<Done>,
-    asks: mpsc::Receiver<Ask>,
+    asks: Asks,
     asked: Vec<Ask>,
     ticker: Interval,
     ticked: Tick,
@@ -69,7 +69,7 @@ impl<T: Transport> Inputs<T> {
         admission: Arc<Admission>,
         reports: mpsc::Receiver<Report>,
         done: mpsc::Receiver<Done>,
-        asks: mpsc::Receiver<Ask>,
+        asks: Asks,
     ) -> Self {
         let mut ticker = interval_at(clock.first(), clock.length());
         ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -96,7 +96,7 @@ impl<T: Transport> Inputs<T> {
                     return Event::Network(event);
                 }
                 _ = self.ticker.tick() => Some(Event::Ticks(self.ticks_passed())),
-                1.. = self.asks.recv_many(&mut self.asked, ASKS_MAX) => Some(Event::Asked),
+                true = self.asks.take(&mut self.asked, ASKS_MAX) => Some(Event::Asked),
                 () = std::future::ready(()), if self.frames_left == 0 => None,
             };
             // Others had their turn: now peers may again.

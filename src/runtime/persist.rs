@@ -11,13 +11,14 @@
 
 mod bodies;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use self::bodies::Piece;
 pub(super) use self::bodies::{Bodies, Over, Ticket, Tickets};
+use super::metrics::Metrics;
 use crate::{
     durable::{Staging, WriteSet},
     types::Index,
@@ -82,11 +83,11 @@ pub(super) struct Started {
 
 impl Writer {
     /// Starts the writer. Its task ends, and closes the store, when the [`Writer`] is dropped or the store fails.
-    pub fn start<P: Persist>(store: P) -> Started {
+    pub fn start<P: Persist>(store: P, metrics: Arc<Metrics>) -> Started {
         let (queue, writes) = mpsc::channel(QUEUED_WRITES_MAX);
         let (report, reports) = mpsc::channel(COMMIT_WRITES_MAX);
         let (bodies, pieces) = Bodies::new();
-        let lanes = Lanes { store, writes, pieces, report, staging: Ticket::default(), is_unclean: true };
+        let lanes = Lanes { store, writes, pieces, report, staging: Ticket::default(), is_unclean: true, metrics };
         let task = tokio::spawn(lanes.run());
         Started { writer: Self { queue }, bodies, reports, task }
     }
@@ -131,6 +132,7 @@ struct Lanes<P> {
     staging: Ticket,
     /// The store may have something to clean up.
     is_unclean: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl<P: Persist> Lanes<P> {
@@ -175,7 +177,9 @@ impl<P: Persist> Lanes<P> {
         let len = writes.len();
         let number = writes.iter().map(|write| write.number).max().unwrap_or_default();
         self.is_unclean |= writes.iter().any(|write| write.snapshot.is_some());
+        let begun = Instant::now();
         self.store.commit(writes).await?;
+        self.metrics.store_commit.observe_duration(begun.elapsed());
         self.report.send(Ok(number)).await.map_err(|_| End::Unwanted)?;
         Ok(len)
     }

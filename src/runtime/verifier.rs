@@ -27,6 +27,9 @@ struct Running {
     asks: Vec<ReadAsk>,
 }
 
+/// When somebody who was turned away may ask again, in milliseconds: a look at everything takes its time.
+const RETRY_AFTER_MS: u32 = 1_000;
+
 /// Looks at the whole state, off the loop.
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -45,7 +48,7 @@ impl Verifier {
     pub fn add(&mut self, ask: ReadAsk, machine: &StateMachine) {
         let running = self.running.as_ref().map_or(0, |running| running.asks.len());
         if self.waiting.len() + running >= READS_MAX {
-            return ask.refuse(overloaded());
+            return ask.refuse(overloaded(RETRY_AFTER_MS));
         }
         self.waiting.push(ask);
         self.begin(machine);
@@ -66,7 +69,7 @@ impl Verifier {
         let running =
             self.running.iter_mut().flat_map(|running| running.asks.extract_if(.., |ask| ask.deadline <= now));
         let waiting = self.waiting.extract_if(.., |ask| ask.deadline <= now);
-        running.chain(waiting).for_each(|late| late.refuse(overloaded()));
+        running.chain(waiting).for_each(|late| late.refuse(overloaded(RETRY_AFTER_MS)));
     }
 
     fn begin(&mut self, machine: &StateMachine) {

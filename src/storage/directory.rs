@@ -11,7 +11,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use redb::{StorageBackend, backends::FileBackend};
@@ -19,7 +19,7 @@ use redb::{StorageBackend, backends::FileBackend};
 use super::{OpenError, Progress, Store, StoreError, Wanted, create};
 use crate::{
     durable::{Identity, Recovered},
-    types::DiskId,
+    types::{DiskId, ReplicaId},
 };
 
 const STORE: &str = "store.redb";
@@ -31,6 +31,15 @@ const FILE_MODE: u32 = 0o600;
 /// Permission bits of the group and of others.
 const FOREIGN_BITS: u32 = 0o077;
 
+/// The file that holds the store of a replica under `data_dir`.
+pub fn file(data_dir: &Path, replica: ReplicaId) -> PathBuf {
+    directory_of(data_dir, replica).join(STORE)
+}
+
+fn directory_of(data_dir: &Path, replica: ReplicaId) -> PathBuf {
+    here_if_empty(data_dir).join(format!("replica-{replica}"))
+}
+
 /// Opens the store of the `wanted` replica under `data_dir`, and makes one on `new_disk`, which is random, if there is
 /// none. The directory stays locked as long as the store lives. `progress` is told how far it has come, as
 /// [`Store::open`] does.
@@ -41,7 +50,7 @@ pub fn open(
     progress: impl Fn(Progress) + Send + 'static,
 ) -> Result<(Store, Recovered), OpenError> {
     let data_dir = here_if_empty(data_dir);
-    let directory = data_dir.join(format!("replica-{}", wanted.replica));
+    let directory = directory_of(data_dir, wanted.replica);
     let prepared = prepare(data_dir, &directory, wanted, new_disk);
     let opened = prepared.and_then(|file| Store::open(file, wanted, progress));
     opened.map_err(|error| OpenError { directory, error })

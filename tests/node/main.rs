@@ -2,6 +2,8 @@
 
 mod disk;
 mod faults;
+mod identity;
 mod serving;
 mod snapshots;
+mod time;
 mod world;

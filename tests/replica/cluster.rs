@@ -15,6 +15,7 @@ use tombola::{
     },
     types::{ClusterId, DiskId, Entropy, Index, Millis, ReplicaId, ShardId},
 };
+use tombola_sim::check::Report;
 
 use crate::{
     disk::Disk,
@@ -172,7 +173,7 @@ impl Cluster {
             self.observer.see(id, &Seen::Applied { entry, history });
         }
         node.applied = applied;
-        self.observer.see(id, &Seen::Rested { digests: replica.machine().digests() });
+        self.observer.see(id, &Seen::Rested { status: &replica.status() });
     }
 
     fn take_output(&mut self, id: ReplicaId, output: Output) {
@@ -315,6 +316,15 @@ impl Cluster {
                 self.hand_over(id);
             }
         }
+    }
+
+    /// Shows the observer what every replica has in the end, and has all that it saw judged.
+    pub fn verdict(&mut self) -> Report {
+        for (id, node) in &self.nodes {
+            let machine = node.replica.as_ref().expect("all are up in the end").machine();
+            self.observer.see(*id, &Seen::Survived { machine });
+        }
+        self.observer.verdict()
     }
 
     /// Ticks everybody, settling in between.

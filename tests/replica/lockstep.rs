@@ -4,20 +4,18 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tombola::{
-    pool::{
-        Action, Actor, Answer, CatalogItem, Command, Effect, KeyOrigin, Outcome, PoolId, Query, Remembered, RequestKey,
-        Stock, Weight,
-    },
-    replica::{Input, Role, SnapshotPolicy},
+    pool::{Action, Actor, CatalogItem, Command, KeyOrigin, PoolId, RequestKey, Stock, Weight},
+    replica::{Input, RaftMessage, Role, SnapshotPolicy},
     types::{Millis, ReplicaId},
 };
+use tombola_sim::check::{Report, draw::Tally};
 
 use crate::{
-    cluster::{Cluster, Settings, read_default},
+    cluster::{Cluster, Settings},
     transfer::{Chunk, Counts},
 };
 
-const STEPS: usize = 1_500;
+const STEPS: usize = 3_000;
 const SEEDS: u64 = 1_000;
 
 /// A run: the cluster, and what its clients asked for.
@@ -25,9 +23,22 @@ struct Run {
     cluster: Cluster,
     rng: StdRng,
     commands: Vec<Command>,
-    /// In a thousand steps, how often all that are down start again, and all cuts end.
-    repairs: u32,
+    /// In a thousand steps, how often power fails somewhere.
+    crashes_planned: u32,
+    /// How often a replica is cut off from all others.
+    isolations: u32,
+    /// Now and then somebody is left behind for long, and then all are together for long.
+    leaves_behind: bool,
+    steps: usize,
+    /// Messages that come much later.
+    held_up: Vec<RaftMessage>,
+    /// How often all that are down start again.
+    restarts: u32,
+    /// How often all cuts end.
+    mendings: u32,
     crashes: usize,
+    /// What was judged in the end.
+    report: Report,
 }
 
 impl Run {
@@ -36,10 +47,17 @@ impl Run {
         let settings = settings(&mut rng);
         Self {
             cluster: Cluster::new(count, seed, settings),
-            repairs: *[5, 15, 30].choose(&mut rng).unwrap(),
+            crashes_planned: *[1, 4, 10].choose(&mut rng).unwrap(),
+            isolations: *[1, 4, 8].choose(&mut rng).unwrap(),
+            leaves_behind: rng.random_bool(0.5),
+            steps: 0,
+            held_up: Vec::new(),
+            restarts: *[4, 10, 30].choose(&mut rng).unwrap(),
+            mendings: *[3, 6, 20].choose(&mut rng).unwrap(),
             rng,
             commands: vec![catalog()],
             crashes: 0,
+            report: Report::default(),
         }
     }
 
@@ -47,36 +65,83 @@ impl Run {
         let ids = self.cluster.ids();
         let id = *ids.choose(&mut self.rng).unwrap();
         match self.rng.random_range(0..1_000) {
-            0..100 => {
-                self.cluster.now.0 += 5;
-                self.cluster.tick(id);
-            }
             100..540 if !self.cluster.network.is_empty() => self.deliver(),
             540..700 => self.cluster.persist(id),
-            700..820 => self.propose(id),
+            700..820 => {
+                let leader = self.cluster.leader().filter(|_| self.rng.random_bool(0.5));
+                self.propose(leader.unwrap_or(id));
+            }
             820..860 => _ = self.cluster.read(id),
-            860..870 => self.crash(id),
-            870..880 => {
+            860..866 => {
                 let to = *ids.choose(&mut self.rng).unwrap();
                 if self.cluster.is_up(id) && self.cluster.replica(id).check_transfer(to).is_ok() {
                     self.cluster.input(id, Input::Transfer { to });
                 }
             }
-            880..890 => {
+            866..874 => {
                 let to = *ids.choose(&mut self.rng).unwrap();
+                self.hold_up(id, to);
                 self.cluster.cut.insert((id, to));
                 self.cluster.input(id, Input::Unreachable { peer: to });
             }
-            890..920 => self.cluster.stage(id),
-            920..970 => self.transfer(id),
-            970..980 => self.cluster.hand_over(id),
+            874..910 => self.cluster.stage(id),
+            910..960 => self.transfer(id),
+            960..990 => self.cluster.hand_over(id),
+            990..1_000 => {
+                if let Some(leader) = self.cluster.leader() {
+                    self.cluster.send_unasked(leader, id);
+                    self.cluster.hand_over(id);
+                }
+            }
+            // Time passes, and faster when nothing is under way.
+            _ => {
+                self.cluster.now.0 += 5;
+                self.cluster.tick(id);
+            }
+        }
+        self.steps += 1;
+        match self.steps % 800 {
+            0 if self.leaves_behind => self.isolate(id),
+            400 if self.leaves_behind => {
+                self.restart_all();
+                self.cluster.cut.clear();
+            }
             _ => {}
         }
-        if self.rng.random_range(0..1_000) < self.repairs {
+        let flips = self.cluster.nodes[&id].disk.has_queued_snapshot();
+        if self.happens(if flips { 10 * self.crashes_planned } else { self.crashes_planned }) {
+            self.crash(id);
+        }
+        if self.happens(4) {
+            self.cluster.network.append(&mut self.held_up);
+        }
+        if self.happens(self.isolations) {
+            self.isolate(id);
+        }
+        if self.happens(self.restarts) {
             self.restart_all();
         }
-        if self.rng.random_range(0..1_000) < self.repairs {
+        if self.happens(self.mendings) {
             self.cluster.cut.clear();
+        }
+    }
+
+    /// Something that happens so often in a thousand steps.
+    fn happens(&mut self, often: u32) -> bool {
+        self.rng.random_range(0..1_000) < often
+    }
+
+    /// What is under way on a link comes much later, if at all.
+    fn hold_up(&mut self, from: ReplicaId, to: ReplicaId) {
+        let on_link = |message: &mut RaftMessage| (message.from, message.to) == (from, to);
+        self.held_up.extend(self.cluster.network.extract_if(.., on_link));
+    }
+
+    /// Cuts a replica off from all others, both ways, so that it falls behind.
+    fn isolate(&mut self, id: ReplicaId) {
+        for other in self.cluster.ids() {
+            self.hold_up(other, id);
+            self.cluster.cut.extend([(id, other), (other, id)]);
         }
     }
 
@@ -91,7 +156,7 @@ impl Run {
         self.cluster.transfer(id, chunk);
     }
 
-    /// Some message, now and then lost or delivered again later.
+    /// Some message, now and then lost, delivered again later, or held up for long.
     fn deliver(&mut self) {
         let position = self.rng.random_range(0..self.cluster.network.len());
         match self.rng.random_range(0..20) {
@@ -101,6 +166,7 @@ impl Run {
                 self.cluster.deliver(position);
                 self.cluster.network.push(copy);
             }
+            2 => self.held_up.push(self.cluster.network.swap_remove(position)),
             _ => self.cluster.deliver(position),
         }
     }
@@ -144,52 +210,32 @@ impl Run {
         let fresh = draw(self.commands.len(), self.cluster.now);
         self.commands.push(fresh.clone());
         self.cluster.propose(leader, vec![fresh.clone()]);
-        self.cluster.read(leader);
         let served = self.cluster.observer.reads_served;
+        self.cluster.read(leader);
         self.cluster.run(10);
         assert!(self.cluster.observer.told.contains_key(&(fresh.pool, fresh.key)), "alive: a fresh draw is decided");
         assert!(self.cluster.observer.reads_served > served, "alive: a fresh read is served");
     }
 
-    /// Every replica remembers what was told, and stock is what was added less what was given.
-    fn check(&self) {
+    /// Every replica ends where the others do, and all that they did, answered and have is what it must be.
+    fn judge(&mut self) {
         let digests = self.cluster.replica(ReplicaId(1)).machine().digests();
         for id in self.cluster.ids() {
-            let replica = self.cluster.replica(id);
-            assert_eq!(replica.machine().digests(), digests, "replica {id} differs");
-            let remembered = |pool: &PoolId, key| match replica.machine().query(&Query::Outcome(pool.clone(), key)) {
-                Answer::Outcome(Remembered::Outcome(outcome)) => Some(outcome),
-                _ => None,
-            };
-            for ((pool, key), told) in &self.cluster.observer.told {
-                let outcome =
-                    remembered(pool, *key).unwrap_or_else(|| panic!("durable: replica {id} has lost {key:?}"));
-                assert_eq!((outcome.index, &outcome.result), (told.index, &told.result), "durable");
-            }
-            let outcomes = self.commands.iter().filter_map(|command| remembered(&command.pool, command.key));
-            let given: u64 = outcomes.map(|outcome| awards(&outcome)).sum();
-            let awarded: u64 = read_default(replica).items.iter().map(|item| item.awarded).sum();
-            assert_eq!(awarded, given, "exactly once: every award belongs to one key");
+            assert_eq!(self.cluster.replica(id).machine().digests(), digests, "replica {id} differs");
         }
+        self.report = self.cluster.verdict();
     }
 }
 
 /// Snapshots every few entries, or hardly ever; logs that are cut close, and such that wait for the slowest.
 fn settings(rng: &mut StdRng) -> Settings {
     let snapshots = SnapshotPolicy {
-        log_bytes_min: rng.random_range(100..3_000),
+        log_bytes_min: rng.random_range(100..1_500),
         trailing_entries: rng.random_range(0..20),
-        trailing_bytes: rng.random_range(0..3_000),
-        log_bytes_max: rng.random_range(500..6_000),
+        trailing_bytes: rng.random_range(0..2_000),
+        log_bytes_max: rng.random_range(200..4_000),
     };
     Settings { snapshots, checkpoint_every: rng.random_range(1..20) }
-}
-
-fn awards(outcome: &Outcome) -> u64 {
-    match &outcome.result {
-        Ok(Effect::Drawn { steps, .. }) => steps.iter().filter(|step| step.item().is_some()).count() as u64,
-        _ => 0,
-    }
 }
 
 fn command(number: usize, now: Millis, action: Action) -> Command {
@@ -222,13 +268,14 @@ fn run(count: u64, seed: u64) -> Run {
     let mut run = Run::new(count, seed);
     (0..STEPS).for_each(|_| run.step());
     run.heal();
-    run.check();
+    run.judge();
     run
 }
 
 /// Runs every seed, and sees to it that they were worth it.
 fn runs(count: u64) -> Counts {
     let (mut told, mut reads, mut crashes, mut leaders, mut counts) = (0, 0, 0, 0, Counts::default());
+    let mut draws = Tally::default();
     for seed in 0..SEEDS {
         let run =
             std::panic::catch_unwind(|| run(count, seed)).unwrap_or_else(|_| panic!("{count} replicas, seed {seed}"));
@@ -236,24 +283,31 @@ fn runs(count: u64) -> Counts {
         reads += run.cluster.observer.reads_served;
         crashes += run.crashes;
         counts.add(&run.cluster.counts);
+        draws.merge(&run.report.draws);
         let led = run.cluster.ids().iter().filter(|id| run.cluster.replica(**id).role() == Role::Leader).count();
         assert_eq!(led, 1);
         leaders += usize::from(run.cluster.replica(ReplicaId(1)).term().0 > 2);
     }
     let seeds = SEEDS as usize;
-    println!("{count}: told {told} reads {reads} crashes {crashes} leaders {leaders} {counts:?}");
     assert!(told > 10 * seeds && reads > 5 * seeds && crashes > 5 * seeds && leaders > seeds / 2);
+    draws.check().unwrap_or_else(|violation| panic!("{count} replicas: {violation}"));
+    println!("{count} replicas: {counts:?}");
     counts
+}
+
+/// Of everything that can happen to snapshots, all did.
+fn check_worth(counts: &Counts) {
+    counts.all().into_iter().for_each(|(what, count)| assert!(count > 0, "{what} never happened: {counts:?}"));
 }
 
 #[test]
 fn three_replicas_lose_nothing_and_give_nothing_twice() {
-    runs(3);
+    check_worth(&runs(3));
 }
 
 #[test]
 fn five_replicas_lose_nothing_and_give_nothing_twice() {
-    runs(5);
+    check_worth(&runs(5));
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! Where everything that can be judged is seen, in the order in which it happened: [`Observer::see`] is called for each
-//! thing that a replica applied, installed or answered, and for each thing that it was asked. Checkers belong here.
+//! thing that a replica applied, installed or answered, and for each thing that it was asked. It puts that into the words of
+//! the checkers; what they can tell at once ends the run there, the rest is told by [`Observer::verdict`].
 
-use std::collections::{BTreeMap, btree_map::Entry as Slot};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tombola::{
+    api::Read,
     durable::Entry,
-    pool::{Command, Digests, Outcome, PoolId, RequestKey, StateMachine},
-    replica::{ProposalId, ProposalResult, ReadId},
-    types::{HistoryDigest, Index, ReplicaId, StateDigest, Term},
+    pool::{Command, Limits, Outcome, PoolId, Query, RequestKey, StateMachine},
+    replica::{ProposalId, ProposalResult, ReadId, Status},
+    types::{HistoryDigest, Index, ReplicaId},
 };
+use tombola_sim::check::{Ask, CallId, History, Incarnation, Moment, Report, Told};
 
 /// One thing that happened at a replica.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub enum Seen<'a> {
     Applied { entry: &'a Entry, history: HistoryDigest },
     /// A peer's snapshot took the place of its state.
     Installed { at: Index },
-    /// It came to rest after an input, with this state.
-    Rested { digests: Digests },
+    /// It came to rest after an input.
+    Rested { status: &'a Status },
     /// It took a snapshot of its own.
     Snapshot { index: Index, body_sha256: [u8; 32] },
     /// A client's command was given to it.
@@ -32,78 +34,117 @@ pub enum Seen<'a> {
     ReadAsked { id: ReadId },
     /// It served that from this state.
     ReadServed { id: ReadId, machine: &'a StateMachine },
+    /// All faults are healed, and this is what it has.
+    Survived { machine: &'a StateMachine },
 }
 
-/// What all replicas have in common, by whoever was first.
-#[derive(Default)]
+/// What was seen, and who waits for what.
 pub struct Observer {
-    entries: BTreeMap<Index, (Term, Bytes, HistoryDigest)>,
-    states: BTreeMap<Index, StateDigest>,
-    bodies: BTreeMap<Index, [u8; 32]>,
-    /// Where each replica stands in this incarnation.
-    applied: BTreeMap<ReplicaId, Index>,
-    /// What a proposal is a try of.
-    tries: BTreeMap<ProposalId, (PoolId, RequestKey)>,
+    history: History,
+    /// How many things were seen: the clock that calls are timed by.
+    seen: u64,
+    /// Which life each replica is in.
+    lives: BTreeMap<ReplicaId, u64>,
+    /// Which call a proposal belongs to, and what it asks for.
+    proposals: BTreeMap<ProposalId, (CallId, PoolId, RequestKey)>,
+    /// Which call a read belongs to, and what it asks for.
+    reads: BTreeMap<ReadId, (CallId, Query)>,
     /// The outcome told for a command, by whoever was first.
     pub told: BTreeMap<(PoolId, RequestKey), Outcome>,
-    /// The greatest index told so far.
-    told_up_to: Index,
-    /// The same when a read was asked for.
-    reads: BTreeMap<ReadId, Index>,
     pub reads_served: usize,
 }
 
-impl Observer {
-    pub fn see(&mut self, replica: ReplicaId, seen: &Seen<'_>) {
-        match seen {
-            Seen::Started { at } => _ = self.applied.insert(replica, *at),
-            Seen::Installed { at } => {
-                let before = self.applied.insert(replica, *at).expect("it has started");
-                assert!(before < *at, "replica {replica} goes back from {before} to a snapshot at {at}");
-            }
-            Seen::Applied { entry, history } => {
-                let before = self.applied.insert(replica, entry.index).expect("it has started");
-                assert_eq!(before.next(), entry.index, "contiguous: replica {replica}");
-                let ours = (entry.term, entry.data.clone(), *history);
-                same(&mut self.entries, entry.index, ours, || format!("one history: replica {replica}"));
-            }
-            Seen::Rested { digests: Digests { index, history, state } } => {
-                assert_eq!(self.applied[&replica], *index, "replica {replica} says where it stands");
-                let known = self.entries.get(index);
-                assert!(known.is_none_or(|known| known.2 == *history), "one history: replica {replica} at {index}");
-                same(&mut self.states, *index, *state, || format!("one history: the state of replica {replica}"));
-            }
-            Seen::Snapshot { index, body_sha256 } => {
-                same(&mut self.bodies, *index, *body_sha256, || format!("the snapshot that replica {replica} took"));
-            }
-            Seen::Proposed { id, command } => _ = self.tries.insert(*id, (command.pool.clone(), command.key)),
-            Seen::Answered { id, result: ProposalResult::Applied(outcome) } => self.check_told(*id, outcome),
-            Seen::Answered { .. } => {}
-            Seen::ReadAsked { id } => _ = self.reads.insert(*id, self.told_up_to),
-            Seen::ReadServed { id, machine } => {
-                let (told, at) = (self.reads[id], machine.applied());
-                assert!(at >= told, "linearizable: a read at {at} misses what was told at {told}");
-                self.reads_served += 1;
-            }
-        }
-    }
-
-    fn check_told(&mut self, id: ProposalId, outcome: &Outcome) {
-        self.told_up_to = self.told_up_to.max(outcome.index);
-        let told = self.told.entry(self.tries[&id].clone()).or_insert_with(|| outcome.clone());
-        assert_eq!((told.index, &told.result), (outcome.index, &outcome.result), "exactly once: one key, one outcome");
+impl Default for Observer {
+    fn default() -> Self {
+        let (lives, proposals, reads, told) = Default::default();
+        Self { history: History::new(Limits::default()), seen: 0, lives, proposals, reads, told, reads_served: 0 }
     }
 }
 
-/// What was seen first at an index is seen there ever after.
-fn same<T: PartialEq + std::fmt::Debug>(
-    known: &mut BTreeMap<Index, T>,
-    index: Index,
-    now: T,
-    what: impl FnOnce() -> String,
-) {
-    match known.entry(index) {
-        Slot::Vacant(slot) => _ = slot.insert(now),
-        Slot::Occupied(first) => assert_eq!(*first.get(), now, "{} at {index}", what()),
+impl Observer {
+    /// # Panics
+    /// If it breaks a promise that needs no model to be seen broken.
+    pub fn see(&mut self, replica: ReplicaId, seen: &Seen<'_>) {
+        self.seen += 1;
+        let now = Moment(self.seen);
+        match seen {
+            Seen::Started { at } => {
+                *self.lives.entry(replica).or_default() += 1;
+                self.history.restored(self.life(replica), *at);
+            }
+            Seen::Installed { at } => self.history.restored(self.life(replica), *at),
+            Seen::Applied { entry, history } => self.history.applied(self.life(replica), entry, *history),
+            Seen::Rested { status } => self.history.status(self.life(replica), status),
+            Seen::Snapshot { index, body_sha256 } => self.history.snapshot(self.life(replica), *index, *body_sha256),
+            Seen::Proposed { id, command } => {
+                let call = self.history.invoke(now, Ask::Request((*command).clone()));
+                self.proposals.insert(*id, (call, command.pool.clone(), command.key));
+            }
+            Seen::Answered { id, result } => self.answered(now, *id, result),
+            Seen::ReadAsked { id } => {
+                let query = self.some_query(*id);
+                let call = self.history.invoke(now, Ask::Read(query.clone()));
+                self.reads.insert(*id, (call, query));
+            }
+            Seen::ReadServed { id, machine } => {
+                let (call, query) = &self.reads[id];
+                self.history.tell(now, *call, Told::Read(read(machine, query)));
+                self.reads_served += 1;
+            }
+            Seen::Survived { machine } => self.survived(now, replica, machine),
+        }
+        if let Some(violation) = self.history.violation() {
+            panic!("{violation}");
+        }
     }
+
+    /// Has all that was seen judged.
+    ///
+    /// # Panics
+    /// If it breaks a promise.
+    pub fn verdict(&mut self) -> Report {
+        let history = std::mem::replace(&mut self.history, History::new(Limits::default()));
+        history.finish().unwrap_or_else(|violation| panic!("{violation}"))
+    }
+
+    fn life(&self, replica: ReplicaId) -> Incarnation {
+        Incarnation { replica, number: self.lives[&replica] }
+    }
+
+    fn answered(&mut self, now: Moment, id: ProposalId, result: &ProposalResult) {
+        let (call, pool, key) = &self.proposals[&id];
+        match result {
+            ProposalResult::Applied(outcome) => {
+                self.told.entry((pool.clone(), *key)).or_insert_with(|| outcome.clone());
+                self.history.tell(now, *call, Told::Outcome(outcome.clone()));
+            }
+            ProposalResult::NotProposed { .. } => self.history.tell(now, *call, Told::NotApplied),
+            // It may be applied yet: its sender knows nothing.
+            ProposalResult::Superseded => {}
+        }
+    }
+
+    /// The pool, the list of pools, or what became of a command.
+    fn some_query(&self, id: ReadId) -> Query {
+        let asked = self.proposals.values().nth(id.0 as usize % self.proposals.len().max(1));
+        match asked {
+            Some((_, pool, key)) if id.0 % 3 == 0 => Query::Outcome(pool.clone(), *key),
+            _ if id.0 % 3 == 1 => Query::first_pools(),
+            _ => Query::Pool(PoolId::default_pool()),
+        }
+    }
+
+    /// Asks a replica for all that it has, and for every command that anybody was told of.
+    fn survived(&mut self, now: Moment, replica: ReplicaId, machine: &StateMachine) {
+        let told = self.told.keys().map(|(pool, key)| Query::Outcome(pool.clone(), *key));
+        for query in told.chain([Query::Pool(PoolId::default_pool()), Query::Verify]) {
+            let call = self.history.invoke(now, Ask::StaleRead(query.clone()));
+            self.history.tell(now, call, Told::Read(read(machine, &query)));
+        }
+        self.history.survived(replica, machine.digests());
+    }
+}
+
+fn read(machine: &StateMachine, query: &Query) -> Read {
+    Read { index: machine.applied(), now: machine.now(), answer: machine.query(query) }
 }

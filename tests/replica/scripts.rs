@@ -222,6 +222,8 @@ fn scripts() {
     assert!(!paths.is_empty());
     for path in paths {
         println!("{}", path.display());
-        goldenscript::run(&mut Script { cluster: Cluster::new(1, 1, Settings::default()) }, &path).unwrap();
+        let mut script = Script { cluster: Cluster::new(1, 1, Settings::default()) };
+        goldenscript::run(&mut script, &path).unwrap();
+        script.cluster.observer.verdict();
     }
 }

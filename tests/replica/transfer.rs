@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tombola::{
-    durable::{SnapshotMeta, Staging},
+    durable::{Snapshot, SnapshotMeta, Staging},
     pool::{Restorer, StateMachine},
-    replica::{Input, RaftBody, RaftMessage, TakeSnapshot},
-    types::ReplicaId,
+    replica::{Input, RaftBody, RaftMessage, Role, TakeSnapshot},
+    types::{Index, ReplicaId},
 };
 
 use crate::{
@@ -144,6 +144,12 @@ impl Cluster {
         if chunk == Chunk::GivenUp || image.snapshot.meta != *meta {
             return self.end_transfer(from, to, false);
         }
+        // A leader of an earlier term has nothing to say to whoever listens to a later one: two that take turns in
+        // throwing away what the other has staged would never end.
+        let is_outdated = |other: &RaftMessage| other.term > message.term;
+        if self.nodes[&to].receiving.as_ref().is_some_and(is_outdated) {
+            return self.end_transfer(from, to, false);
+        }
         let body = image.snapshot.body.clone();
         if chunk == Chunk::Lost || self.is_cut(from, to) || !self.node(to).may_receive() {
             return;
@@ -187,6 +193,19 @@ impl Cluster {
         let machine = Box::new(restorer.finish().expect("a peer's snapshot can be restored"));
         node.arrived = Some(Arrived { from: message.from, message: message.clone(), machine });
         true
+    }
+
+    /// The leader's newest snapshot arrives, whole, at a replica that perhaps has no need of it. raft-rs sends none such; but
+    /// a leader may, at any time, and what is late or comes twice looks like it.
+    pub fn send_unasked(&mut self, from: ReplicaId, to: ReplicaId) {
+        let Snapshot { meta, body } = self.nodes[&from].disk.image.snapshot.clone();
+        let term = self.replica(from).term();
+        let node = &self.nodes[&to];
+        let is_free = from != to && node.may_receive() && node.receiving.is_none();
+        if is_free && self.replica(from).role() == Role::Leader && meta.index > Index::FOUNDING {
+            let message = RaftMessage { to, from, term, body: RaftBody::Snapshot { meta: meta.clone() } };
+            while !self.receive(to, &message, &meta, &body, false) {}
+        }
     }
 
     fn end_transfer(&mut self, from: ReplicaId, to: ReplicaId, arrived: bool) {

@@ -23,6 +23,9 @@ pub struct File {
     /// The gRPC side.
     #[serde(default)]
     pub grpc: Grpc,
+    /// The admin side.
+    #[serde(default)]
+    pub admin: Admin,
     /// What pool `default` is first stocked with.
     pub pool: Option<Pool>,
     /// Ticks and elections.
@@ -60,7 +63,7 @@ pub struct Node {
     pub quic: Spanned<String>,
     /// `HOST:PORT`, TCP.
     pub grpc: Option<Spanned<String>>,
-    /// `HOST:PORT`, TCP; reserved.
+    /// `HOST:PORT`, TCP.
     pub admin: Option<Spanned<String>>,
 }
 
@@ -112,6 +115,16 @@ pub struct Grpc {
     pub reflection: Option<Spanned<bool>>,
 }
 
+/// The admin side: health, status and metrics over HTTP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Serve it at all.
+    pub enabled: Option<Spanned<bool>>,
+    /// Where to listen, if it is not where others reach the node.
+    pub listen_address: Option<Spanned<String>>,
+}
+
 /// The predecessor's section of the pool.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,7 +146,7 @@ pub struct Item {
     pub probability: Spanned<i128>,
 }
 
-/// Ticks and elections: durations.
+/// Ticks and elections, which are durations; and whether the wall clock is taken for right.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
@@ -143,6 +156,8 @@ pub struct Timing {
     pub heartbeat: Option<Spanned<String>>,
     /// The shortest silence after which a follower stands for election.
     pub election: Option<Spanned<String>>,
+    /// The only node of a cluster starts whatever its wall clock says.
+    pub accept_clock: Option<Spanned<bool>>,
 }
 
 /// Snapshots and the log: sizes, and a count.

@@ -71,11 +71,13 @@ impl Resolver<'_> {
         let tls = self.tls(file.tls.as_ref().map(|tls| &tls.value), node);
         let timing = self.timing(&file.timing);
         let snapshots = self.snapshots(&file.snapshots);
+        let accept_clock = self.accept_clock(&file.timing);
         let catalog = self.catalog(file.pool.as_ref());
         let (id, members, limits) = cluster?;
         let me = members.iter().find(|member| Some(member.id) == node)?;
         let quic_listen = self.quic_listen(&file.quic, me);
         let grpc = self.grpc(&file.grpc, me.id, me.grpc.as_ref(), Plaintext::No);
+        let admin_listen = self.admin(&file.admin, me, file.cluster.as_ref());
         Some(Settings {
             node: me.id,
             cluster: ClusterSource::Given(id?),
@@ -85,8 +87,10 @@ impl Resolver<'_> {
             tls: tls?,
             quic_listen,
             grpc,
+            admin_listen,
             timing,
             snapshots,
+            accept_clock,
             catalog,
             warnings,
             rows: Vec::new(),
@@ -129,10 +133,12 @@ impl Resolver<'_> {
             data_dir: self.overrides.data_dir.clone().unwrap_or_else(|| ours.join("data")),
             tls: NodeFiles::in_dir(&ours.join("certs"), node),
             quic_listen: self.quic_listen(&file.quic, &me),
+            admin_listen: self.admin(&file.admin, &me, None),
             members: vec![me],
             grpc,
             timing: self.timing(&file.timing),
             snapshots: self.snapshots(&file.snapshots),
+            accept_clock: self.accept_clock(&file.timing),
             catalog: self.catalog(file.pool.as_ref()),
             warnings: vec![format!(
                 "{} is the predecessor's configuration: one node keeps its data under {}; its gRPC side is plaintext; `wal` has no \
@@ -371,6 +377,39 @@ impl Resolver<'_> {
         Some(Grpc { listen, plaintext, reflection })
     }
 
+    /// Served where the file, its cluster's address for this node or the flag says so, and on loopback alone: it has
+    /// neither TLS nor tokens.
+    fn admin(&mut self, admin: &file::Admin, me: &Member, cluster: Option<&Spanned<file::Cluster>>) -> Option<Listen> {
+        let flag = self.overrides.admin_listen;
+        let flag =
+            flag.map(|listen| (listen, self.overrides.origin_of("--admin-listen", "TOMBOLA_ADMIN_LISTEN", &listen)));
+        let enabled = admin.enabled.as_ref().map(|enabled| (enabled.value, line_of(enabled)));
+        let addressed = me.admin.is_some() || admin.listen_address.is_some() || flag.is_some();
+        if !self.settle("admin.enabled", [None, enabled], || addressed) {
+            return None;
+        }
+        let file = self.read::<Listen>(admin.listen_address.as_ref());
+        let listen = self.settle("admin.listen_address", [flag, file], || match &me.admin {
+            Some(address) => address.to_listen(),
+            None => Listen(
+                ([127, 0, 0, 1], Ports::of(me.id, GRPC_PORT_BASE).map_or(GRPC_PORT_BASE + 2, |ports| ports.admin))
+                    .into(),
+            ),
+        });
+        if !listen.0.ip().is_loopback() {
+            let own =
+                cluster.and_then(|cluster| cluster.value.nodes.iter().find(|node| node.value.id.value == me.id.0));
+            let text = admin.listen_address.as_ref().or_else(|| own?.value.admin.as_ref()).filter(|_| flag.is_none());
+            let message = format!(
+                "the admin side on {listen}: it has neither TLS nor tokens, so others on the network could read it"
+            );
+            let help = "let it listen on a loopback address, as 127.0.0.1:50053, and bring it elsewhere through a proxy or a tunnel";
+            let at = text.map_or(Location::UNKNOWN, |text| text.referenced);
+            self.wrong.push(self.source.diagnostic(at, message).help(help));
+        }
+        Some(listen)
+    }
+
     fn timing(&mut self, timing: &file::Timing) -> Timing {
         let tick = self.read::<Span>(timing.tick.as_ref());
         let tick = self.settle("timing.tick", [None, tick], || Span(50));
@@ -441,6 +480,16 @@ impl Resolver<'_> {
             self.wrong(at.map_or(Location::UNKNOWN, |text| text.referenced), message);
         }
         SnapshotPolicy { log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max }
+    }
+
+    fn accept_clock(&mut self, timing: &file::Timing) -> bool {
+        let (flag, variable) = ("--accept-clock", "TOMBOLA_ACCEPT_CLOCK");
+        let given = self.overrides.accept_clock;
+        // clap takes any word that is not "no" for a yes: the variable is where it is from, if there is one.
+        let origin =
+            if std::env::var_os(variable).is_some() { Origin::Environment(variable) } else { Origin::Flag(flag) };
+        let file = timing.accept_clock.as_ref().map(|accept| (accept.value, line_of(accept)));
+        self.settle("timing.accept_clock", [given.then_some((true, origin)), file], || false)
     }
 
     fn catalog(&mut self, pool: Option<&file::Pool>) -> Vec<CatalogItem> {

@@ -1,6 +1,6 @@
 //! `serve`: one node, from its configuration to its end.
 //!
-//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, both
+//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, the
 //! sockets. Then the node starts, founding or rejoining by itself, and clients are let in at once: a request that comes
 //! early waits within its own deadline. The line `ready` means that a linearizable read has succeeded here.
 //!
@@ -17,6 +17,7 @@ mod sockets;
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ use tokio::{
 
 use super::{
     CliError, Exit, Format, Globals,
-    config::{self, ClusterSource, Overrides, Plaintext, Settings},
+    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings},
     output,
     signals::StopSignals,
 };
@@ -42,6 +43,7 @@ use crate::{
     pool::Query,
     runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
     server::{
+        admin::{self, AdminConfig},
         drain::{self, Draining},
         grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
         native,
@@ -115,6 +117,8 @@ struct Running {
     drain: drain::Drain,
     /// The gRPC server and the native one.
     servers: JoinSet<Result<(), CliError>>,
+    /// The admin side, which is served to the end, so that probes see it coming.
+    _admin: JoinSet<Infallible>,
     quic: Quic,
 }
 
@@ -131,6 +135,10 @@ impl Running {
             Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
             None => None,
         };
+        let admin_listener = match settings.admin_listen {
+            Some(listen) => Some((sockets::bind_admin(listen).await?, admin_config(&settings, listen))),
+            None => None,
+        };
         let (transport, clients, quic) = sockets::bind_quic(&settings, tls)?;
         announce(&settings, cluster, &recovered);
         let Node { handle, task } = start_node(&settings, recovered, transport, store);
@@ -141,8 +149,12 @@ impl Running {
         if let (Some(listener), Some(config)) = (grpc, grpc_config) {
             servers.spawn(serve_grpc(listener, config, handle.clone(), draining.clone()));
         }
+        let mut admin = JoinSet::new();
+        if let Some((listener, config)) = admin_listener {
+            admin.spawn(admin::serve(listener, config, handle.clone(), draining.clone()));
+        }
         tokio::spawn(tell_readiness(handle.clone(), draining));
-        Ok(Self { node: handle, ended: task, drain, servers, quic })
+        Ok(Self { node: handle, ended: task, drain, servers, _admin: admin, quic })
     }
 
     async fn until_stopped(mut self, signals: &mut StopSignals) -> Result<Exit, CliError> {
@@ -200,6 +212,10 @@ fn grpc_config(grpc: &config::Grpc, tls: &NodeTls) -> GrpcConfig {
     GrpcConfig { tls, reflection: grpc.reflection, ..GrpcConfig::default() }
 }
 
+fn admin_config(settings: &Settings, Listen(listen): Listen) -> AdminConfig {
+    AdminConfig { listen, store_file: Some(storage::file(&settings.data_dir, settings.node)) }
+}
+
 /// Reading the log back may take long, and blocks.
 async fn open_store(settings: &Settings, cluster: ClusterId) -> Result<(Store, Recovered), CliError> {
     let data_dir = settings.data_dir.clone();
@@ -229,6 +245,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
+        accept_clock: settings.accept_clock,
     };
     let environment = SystemEnvironment::new(settings.timing.tick);
     Node::start(config, recovered, transport, Blocking::new(store), environment)
@@ -260,7 +277,7 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
 async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
     let ready = async {
         loop {
-            if let Ok(read) = node.read(Query::Pools, Consistency::Linearizable, READINESS_READ).await {
+            if let Ok(read) = node.read(Query::first_pools(), Consistency::Linearizable, READINESS_READ).await {
                 return read.index;
             }
             // Refusals may come at once, while the cluster is not founded.
@@ -316,6 +333,11 @@ fn ended(stopped: Result<Stopped, JoinError>) -> Result<Exit, CliError> {
             Exit::Other,
             "STORE_FAILED",
             "what was acknowledged is on the other nodes; check the disk before starting again",
+        ),
+        Stopped::Clock(_) => (
+            Exit::Usage,
+            "CLOCK_IMPLAUSIBLE",
+            "nothing was done. Set the clock right; or, if it is right, start once with --accept-clock",
         ),
         Stopped::Entropy(_) => (Exit::Other, "NO_ENTROPY", "the node did not start; nothing was done"),
     };

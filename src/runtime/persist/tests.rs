@@ -65,7 +65,7 @@ fn set(number: u64) -> WriteSet {
 fn slow(fails_at: &'static str, unclean: u32) -> (Arc<Semaphore>, Done, Started) {
     let (gate, done) = (Arc::new(Semaphore::new(0)), Done::default());
     let store = Slow { gate: gate.clone(), done: done.clone(), fails_at, unclean };
-    (gate, done, Writer::start(store))
+    (gate, done, Writer::start(store, Arc::default()))
 }
 
 fn own(index: u64) -> Staging {

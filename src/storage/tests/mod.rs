@@ -5,14 +5,18 @@ mod crash;
 mod damage;
 mod directory;
 mod disk;
+mod failure;
+mod flip;
 mod formats;
+mod image;
+mod life;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use sha2::Digest;
 
-use self::disk::Disk;
+use self::{disk::Disk, image::Image, life::Model};
 use super::{
     schema::{Begun, Body, Newest},
     *,
@@ -124,32 +128,9 @@ fn log_of(recovered: &Recovered) -> &RecoveredLog {
     }
 }
 
-/// What a store must hold after these WriteSets: the naive way.
+/// What a store must hold after these WriteSets.
 fn model<'a>(sets: impl IntoIterator<Item = &'a WriteSet>) -> Recovered {
-    let mut state = RecoveredState::Unfounded { prepared: None };
-    for set in sets {
-        match &set.founding {
-            Some(FoundingWrite::Prepare(founders)) => {
-                state = RecoveredState::Unfounded { prepared: Some(founders.clone()) };
-            }
-            Some(FoundingWrite::Found(snapshot)) => {
-                state = RecoveredState::Founded(RecoveredLog {
-                    genesis: snapshot.meta.genesis(),
-                    hard_state: HardState::default(),
-                    snapshot: snapshot.clone(),
-                    truncated: (snapshot.meta.index, snapshot.meta.term),
-                    entries: Vec::new(),
-                });
-            }
-            None => {}
-        }
-        if let RecoveredState::Founded(log) = &mut state {
-            if let Some(first) = set.entries.first() {
-                log.entries.retain(|entry| entry.index < first.index);
-            }
-            log.entries.extend(set.entries.iter().cloned());
-            log.hard_state = set.hard_state.unwrap_or(log.hard_state);
-        }
-    }
-    Recovered { identity: identity(), state }
+    let mut model = Model::new();
+    sets.into_iter().for_each(|set| model.commit(set));
+    model.content().recovered
 }
