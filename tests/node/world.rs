@@ -188,12 +188,19 @@ pub struct Disk {
     image: Arc<Mutex<Image>>,
     /// Commits pass while there is a permit to be had.
     stalled: Arc<tokio::sync::Mutex<()>>,
+    /// How long each takes, in milliseconds.
+    slow_ms: Arc<AtomicU64>,
 }
 
 impl Disk {
     /// Lets no commit pass until the guard is dropped.
     pub async fn stall(&self) -> tokio::sync::OwnedMutexGuard<()> {
         self.stalled.clone().lock_owned().await
+    }
+
+    /// Lets every commit take so long.
+    pub fn slow(&self, takes: Duration) {
+        self.slow_ms.store(takes.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Fails every commit from now on.
@@ -210,7 +217,10 @@ struct Handle {
 impl Persist for Handle {
     async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
         let _passes = self.disk.stalled.lock().await;
-        tokio::task::yield_now().await;
+        match self.disk.slow_ms.load(Ordering::Relaxed) {
+            0 => tokio::task::yield_now().await,
+            ms => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
         let mut image = self.disk.image.lock().expect("no panic holds it");
         if image.fails || image.incarnation != self.incarnation {
             return Err(PersistError("unplugged".to_owned()));
