@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{message::ShipmentId, pace::Times};
+use super::{message::ShipmentId, throttle::Times};
 use crate::{
     durable::{CHUNK_BYTES, Founders, SnapshotMeta},
     pool::Limits,
