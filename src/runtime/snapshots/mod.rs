@@ -42,7 +42,7 @@ use super::{
     persist::{Bodies, Over, Ticket, Tickets},
 };
 use crate::{
-    durable::{CHUNK_BYTES, SnapshotMeta, SnapshotWrite, Staging},
+    durable::{CHUNK_BYTES, SnapshotMeta, Staging},
     pool::StateMachine,
     replica::{BrokenInvariant, Input, RaftBody, RaftMessage, TakeSnapshot},
     types::{Index, ReplicaId},
@@ -170,7 +170,7 @@ impl Snapshots {
     }
 
     /// The replica has a snapshot made the newest, from the staging: that is free again.
-    pub fn handle_flip(&mut self, _flip: &SnapshotWrite) {
+    pub fn handle_flip(&mut self) {
         self.taking = Taking::No;
     }
 

@@ -45,4 +45,5 @@ pub(in crate::runtime) fn announce(from: ReplicaId, to: ReplicaId, meta: Snapsho
     RaftMessage { to, from, term: Term(5), body: RaftBody::Snapshot { meta } }
 }
 
+mod driver;
 mod shipping;
