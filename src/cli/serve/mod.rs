@@ -4,8 +4,8 @@
 //! sockets. Then the node starts, founding or rejoining by itself, and clients are let in at once: a request that comes
 //! early waits within its own deadline. The line `ready` means that a linearizable read has succeeded here.
 //!
-//! **End.** SIGTERM, Ctrl-C or the end of the terminal: no more is accepted, what was accepted is answered, the node
-//! stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
+//! **End.** SIGTERM, Ctrl-C or the end of the terminal: no more is accepted, what was proposed is answered, the rest is
+//! refused as surely not applied, leadership is handed over, the node stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
 //! invariant, as it tells of the cluster and not of this process, and 1 for everything else.
 //!
 //! One multi-thread tokio runtime serves all: the loop is one task among others, fsyncs happen on threads for blocking
@@ -33,7 +33,7 @@ use tokio::{
 
 use super::{
     CliError, Exit, Format, Globals,
-    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings},
+    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings, memory},
     output,
     signals::StopSignals,
 };
@@ -61,10 +61,10 @@ use crate::{
 const READINESS_READ: Duration = Duration::from_secs(2);
 /// How often a long start says how far it has come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long clients may take to be answered at the end; the gRPC side has the same bound of its own.
+/// How long clients may take to hear their answers at the end; the gRPC side has the same bound of its own.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// How long the node may then take to stop.
-const STOP_MAX: Duration = Duration::from_secs(3);
+/// How long the node may take to stop: what was proposed is answered for 2 s, and its store is given 2 s more.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -131,6 +131,7 @@ impl Running {
         let tls = NodeTls::load(&settings.tls, cluster, settings.node)?;
         let grpc_config = settings.grpc.map(|grpc| grpc_config(&grpc, &tls));
         let (store, recovered) = open_store(&settings, cluster).await?;
+        check_memory(&recovered)?;
         let grpc = match settings.grpc {
             Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
             None => None,
@@ -181,19 +182,22 @@ impl Running {
         }
     }
 
-    /// Lets what was accepted be answered, then stops the node.
-    async fn stop(mut self) -> Result<Exit, CliError> {
-        self.drain.begin();
-        let drained = async { while self.servers.join_next().await.is_some() {} };
-        if timeout(DRAIN_MAX, drained).await.is_err() {
+    /// Stops the node, and the servers once they have passed on what it answers. Both at once: were the node to go on until
+    /// nobody waits, it would go on proposing, and behind a disk that stalls the servers would leave before they know what
+    /// became of anything. Peers are left last, since the node hands leadership over.
+    async fn stop(self) -> Result<Exit, CliError> {
+        let Self { node, ended: mut task, drain, mut servers, quic, _admin } = self;
+        drain.begin();
+        let stopped = timeout(STOP_MAX, async {
+            node.stop().await;
+            (&mut task).await
+        });
+        let drained = timeout(DRAIN_MAX, async { while servers.join_next().await.is_some() {} });
+        let (stopped, drained) = tokio::join!(stopped, drained);
+        if drained.is_err() {
             tracing::warn!("clients were still waiting after {} s", DRAIN_MAX.as_secs());
         }
-        let stopped = timeout(STOP_MAX, async {
-            self.node.stop().await;
-            (&mut self.ended).await
-        });
-        let stopped = stopped.await;
-        self.quic.close().await;
+        quic.close().await;
         match stopped {
             Ok(stopped) => ended(stopped),
             Err(_) => Err(CliError::new(Exit::Other, "NOT_STOPPED", "the node did not stop in time and was left")),
@@ -234,6 +238,13 @@ fn log_progress() -> impl Fn(storage::Progress) + Send + 'static {
             tracing::info!(percent = percent.min(100), read_bytes, file_bytes, "{phase}");
         }
     }
+}
+
+/// A cluster keeps the limits that it was founded with, whatever the file says by now.
+fn check_memory(recovered: &Recovered) -> Result<(), CliError> {
+    let RecoveredState::Founded(log) = &recovered.state else { return Ok(()) };
+    memory::check(&log.snapshot.meta.founders.limits, memory::of_machine())
+        .map_err(|small| CliError::new(Exit::Usage, "MEMORY_TOO_SMALL", small.to_string()).hint(small.help()))
 }
 
 fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {
