@@ -135,6 +135,8 @@ fn status(id: u64, term: u64, leader: u64) -> Play {
         leader: Some(ReplicaId(leader)),
         commit: Index(9),
         digests: Digests { index: Index(9), history: HistoryDigest([1; 32]), state: StateDigest(1) },
+        snapshot_index: Index(1),
+        first_index: Index(2),
         last_index: Index(9),
         matched: Vec::new(),
         transferring: false,
@@ -325,15 +327,15 @@ async fn an_answer_to_another_question_is_none() {
 async fn reads_go_on_to_a_node_that_can_serve_them() {
     let certs = certs();
     let cut_off = Node::start(&certs, 1, follower(|_| says(Err(Failure::NotApplied(NotApplied::NoQuorum)))));
-    let answer = Read { index: Index(9), now: NOW, answer: Answer::Pools(Vec::new()) };
+    let answer = Read { index: Index(9), now: NOW, answer: Answer::Pools { pools: Vec::new(), more: false } };
     let expected = answer.clone();
     let healthy = Node::start(&certs, 2, move |_| says(Ok(Reply::Read(answer.clone()))));
     let both = client(&certs, &[&cut_off.address, &healthy.address], Duration::from_secs(5));
-    let called = both.read(Query::Pools, Consistency::Linearizable).await.unwrap();
+    let called = both.read(Query::first_pools(), Consistency::Linearizable).await.unwrap();
     assert_eq!((called.value, called.retries), (expected, 1));
 
     let alone = client(&certs, &[&cut_off.address], Duration::from_millis(400));
-    let error = alone.read(Query::Pools, Consistency::Linearizable).await.unwrap_err();
+    let error = alone.read(Query::first_pools(), Consistency::Linearizable).await.unwrap_err();
     assert_eq!(error, ClientError::Failed(Failure::NotApplied(NotApplied::NoQuorum)));
 }
 

@@ -12,8 +12,8 @@ use goldenscript::{ArgumentConsumer, Context};
 use tombola::{
     pool::{
         Action, Actor, Answer, Batch, CatalogItem, Claim, Command, DrawSeq, Effect, ItemState, KeyOrigin, Limits,
-        Outcome, Policy, PoolSummary, Query, Refusal, Remembered, RequestKey, StateMachine, Step, Stock, Version,
-        Weight,
+        Outcome, PAGE_LEN_MAX, Policy, PoolSummary, Query, Refusal, Remembered, RequestKey, StateMachine, Step, Stock,
+        Version, Weight,
     },
     types::{Entropy, Index, Millis},
 };
@@ -105,7 +105,8 @@ impl Script {
                 let items = pool.items.iter().map(item_line);
                 summary_line(&pool.summary) + &items.collect::<String>()
             }
-            Answer::Pools(pools) => pools.iter().map(summary_line).collect(),
+            Answer::Pools { pools, more } => listed(pools.iter().map(summary_line), more),
+            Answer::Items { items, more, .. } => listed(items.iter().map(item_line), more),
             Answer::Outcome(Remembered::Outcome(outcome)) => outcome_line(&outcome),
             Answer::Outcome(Remembered::NotSeen) => "not seen\n".into(),
             Answer::Outcome(Remembered::Expired { floor }) => format!("expired, floor {}\n", since_start(floor)),
@@ -156,7 +157,15 @@ impl goldenscript::Runner for Script {
             "noop" => return Ok(self.apply_bytes(Vec::new())),
             "garbage" => return Ok(self.apply_bytes(next()?.as_bytes().to_vec())),
             "pool" => return Ok(self.query(Query::Pool(args.next_pos().unwrap_or("default").parse()?))),
-            "pools" => return Ok(self.query(Query::Pools)),
+            "pools" => {
+                let after = args.take_key("after").map(str::parse).transpose()?;
+                return Ok(self.query(Query::Pools { after, limit: limit(&mut args)? }));
+            }
+            "items" => {
+                let pool = args.take_key("pool").unwrap_or("default").parse()?;
+                let after = args.take_key("after").map(str::parse).transpose()?;
+                return Ok(self.query(Query::Items { pool, after, limit: limit(&mut args)? }));
+            }
             "outcome" => {
                 let key = *self.keys.get(next()?).ok_or("no key goes by that name")?;
                 let pool = args.take_key("pool").unwrap_or("default").parse()?;
@@ -215,6 +224,11 @@ fn action(name: &str, args: &mut ArgumentConsumer<'_>) -> Fallible<Option<Action
         "import" => Action::ImportCatalog {
             draw_seq: DrawSeq(args.take_key("seq").unwrap_or("0").parse()?),
             items: catalog(args)?,
+        },
+        "redefine" => Action::UpdatePool {
+            policy: args.take_key("policy").map(policy).transpose()?,
+            require_key: args.take_key("require_key").map(|required| required == "yes"),
+            etag: Version(args.take_key("etag").ok_or("an etag is missing")?.parse()?),
         },
         "pause" => Action::PausePool,
         "resume" => Action::ResumePool,
@@ -285,7 +299,9 @@ fn refusal_line(refusal: &Refusal) -> String {
         Refusal::KeyExpired { floor, now } => {
             format!("refused KEY_EXPIRED, floor {}, now {}\n", since_start(*floor), since_start(*now))
         }
-        Refusal::KeyFromFuture { now } => format!("refused KEY_FROM_FUTURE, now {}\n", since_start(*now)),
+        Refusal::KeyFromFuture { floor, now } => {
+            format!("refused KEY_FROM_FUTURE, floor {}, now {}\n", since_start(*floor), since_start(*now))
+        }
         Refusal::EtagMismatch { current } => format!("refused ETAG_MISMATCH, current {current}\n"),
         Refusal::InsufficientStock { remaining } => format!("refused INSUFFICIENT_STOCK, remaining {remaining}\n"),
         other => format!("refused {}\n", other.code()),
@@ -321,6 +337,16 @@ fn effect_words(effect: &Effect) -> String {
     }
 }
 
+/// Of a page; all there may be on one, otherwise.
+fn limit(args: &mut ArgumentConsumer<'_>) -> Fallible<u16> {
+    Ok(args.take_key("limit").map_or(Ok(PAGE_LEN_MAX), str::parse)?)
+}
+
+fn listed(lines: impl Iterator<Item = String>, more: bool) -> String {
+    let lines: String = lines.collect();
+    lines + if more { "...\n" } else { "" }
+}
+
 fn item_line(item: &ItemState) -> String {
     let ItemState { id, weight, stock, reserved, awarded, returned, added, rev } = item;
     let held = if (*reserved, *returned) == (0, 0) { "" } else { " HELD OR RETURNED" };
@@ -328,10 +354,11 @@ fn item_line(item: &ItemState) -> String {
 }
 
 fn summary_line(pool: &PoolSummary) -> String {
-    let PoolSummary { id, paused, policy, version, draw_seq, items, key_floor } = pool;
+    let PoolSummary { id, paused, policy, require_key, version, draw_seq, items, key_floor } = pool;
     let paused = if *paused { " paused" } else { "" };
+    let keyed = if *require_key { ", wants keys" } else { "" };
     let floor = since_start(*key_floor);
-    format!("{id}{paused}: {policy:?}, version {version}, {draw_seq} draws, {items} items, key floor {floor}\n")
+    format!("{id}{paused}: {policy:?}{keyed}, version {version}, {draw_seq} draws, {items} items, key floor {floor}\n")
 }
 
 #[test]

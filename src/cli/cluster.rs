@@ -7,7 +7,7 @@ use super::{
     nodes::{self, Asked, Nodes},
     output, session,
 };
-use crate::{replica::Role, types::ReplicaId};
+use crate::types::ReplicaId;
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
@@ -62,21 +62,12 @@ async fn transfer(to: ReplicaId, globals: &Globals) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-fn role_text(role: Role) -> &'static str {
-    match role {
-        Role::Follower => "follower",
-        Role::PreCandidate => "pre-candidate",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-    }
-}
-
 fn json(nodes: &Nodes) -> Value {
     let node = |asked: &Asked| match &asked.status {
         Ok(status) => json!({
             "id": status.replica.replica.0,
             "endpoint": asked.endpoint,
-            "role": role_text(status.replica.role),
+            "role": status.replica.role.to_string(),
             "term": status.replica.term.0,
             "commit_index": status.replica.commit.0,
             "applied_index": status.replica.digests.index.0,
@@ -102,7 +93,7 @@ fn text(nodes: &Nodes) -> String {
             vec![
                 replica.replica.0.into(),
                 asked.endpoint.clone().into(),
-                role_text(replica.role).into(),
+                replica.role.to_string().into(),
                 replica.term.0.into(),
                 replica.commit.0.into(),
                 replica.digests.index.0.into(),

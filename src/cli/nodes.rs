@@ -169,6 +169,8 @@ pub(super) mod tests {
             leader: leader.map(ReplicaId),
             commit: Index(applied),
             digests: Digests { index: Index(applied), history: HistoryDigest([7; 32]), state: StateDigest(7) },
+            snapshot_index: Index(1),
+            first_index: Index(2),
             last_index: Index(10),
             matched: Vec::new(),
             transferring: false,

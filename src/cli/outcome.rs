@@ -112,7 +112,7 @@ mod tests {
 
     fn shown(remembered: Remembered) -> (Value, String) {
         let args = Args { key: RequestKey::new(Millis(1), [1; 10]), pool: PoolId::default_pool() };
-        let read = Read { index: Index(9), now: Millis(1), answer: Answer::Pools(vec![]) };
+        let read = Read { index: Index(9), now: Millis(1), answer: Answer::Pools { pools: vec![], more: false } };
         (json(&args, &read, &remembered), text(&read, &remembered))
     }
 

@@ -153,7 +153,7 @@ pub fn refused(refusal: &Refusal, key: Option<RequestKey>) -> CliError {
 /// The time that an unstored refusal of a key told: with it a better key can be made.
 pub fn time_told(refusal: &Refusal) -> Option<Millis> {
     match refusal {
-        Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now } => Some(*now),
+        Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now, .. } => Some(*now),
         _ => None,
     }
 }

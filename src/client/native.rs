@@ -197,7 +197,7 @@ impl Client {
                 _ => None,
             })
             .await?;
-        if let Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now }) = called.value.outcome.result {
+        if let Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now, .. }) = called.value.outcome.result {
             self.known().clock.correct(now, Instant::now());
         }
         if called.retries > 0 || called.elapsed > STALL {

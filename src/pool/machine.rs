@@ -7,11 +7,9 @@ use super::{
     command::{Action, Batch, CatalogItem, Command, Policy},
     digest::{self, Answers, Record, Sum},
     draw::Tickets,
-    invariants,
     keys::{Keys, Told, write_told},
     names::{DrawSeq, PoolId},
     outcome::{Effect, Outcome, Refusal},
-    query::{Answer, PoolState, PoolSummary, Query, Remembered},
     snapshot::{self, SnapshotHandle},
     state::Pool,
     verdict::Verdict,
@@ -140,7 +138,7 @@ impl StateMachine {
     }
 
     /// What an earlier command was told, in the same words.
-    fn tell_again(&self, pool: &PoolId, told: Told) -> Outcome {
+    pub(super) fn tell_again(&self, pool: &PoolId, told: Told) -> Outcome {
         told.again(|position| self.pools[pool].items.id(position))
     }
 
@@ -251,47 +249,6 @@ impl StateMachine {
         self.state = state.digest();
     }
 
-    /// Answers a read at the applied index.
-    pub fn query(&self, query: &Query) -> Answer {
-        match query {
-            Query::Pool(id) => match self.pools.get(id) {
-                Some(pool) => {
-                    let items = pool.items.iter().filter(|(_, item)| !item.removed);
-                    let items = items.map(|(item_id, item)| item.state(item_id)).collect();
-                    Answer::Pool(PoolState { summary: self.summary(id, pool), items })
-                }
-                None => Answer::Refused(Refusal::PoolNotFound),
-            },
-            Query::Pools => Answer::Pools(self.pools.iter().map(|(id, pool)| self.summary(id, pool)).collect()),
-            Query::Outcome(pool, key) => {
-                if let Some(record) = self.keys.find(pool, key) {
-                    let told = record.decode().expect("what was stored can be read");
-                    return Answer::Outcome(Remembered::Outcome(self.tell_again(pool, told)));
-                }
-                let floor = self.keys.floor_of_key(pool, key, self.now);
-                match self.pools.contains_key(pool) {
-                    false => Answer::Refused(Refusal::PoolNotFound),
-                    true if key.time() <= floor => Answer::Outcome(Remembered::Expired { floor }),
-                    true => Answer::Outcome(Remembered::NotSeen),
-                }
-            }
-            Query::Verify => Answer::Verified(invariants::verify(self)),
-        }
-    }
-
-    fn summary(&self, id: &PoolId, pool: &Pool) -> PoolSummary {
-        let items = pool.items.iter().filter(|(_, item)| !item.removed).count();
-        PoolSummary {
-            id: id.clone(),
-            paused: pool.facts.paused,
-            policy: pool.facts.policy.clone(),
-            version: pool.facts.version,
-            draw_seq: pool.facts.draw_seq,
-            items: u32::try_from(items).expect("a pool has at most 65 536 items"),
-            key_floor: self.keys.floor_of_callers(id, self.now),
-        }
-    }
-
     /// A view of the state as it is now. It takes time by the number of pages, not by what is in them.
     pub fn snapshot(&self) -> SnapshotHandle {
         SnapshotHandle::of(self)
@@ -338,6 +295,7 @@ fn execute_in(pool: &mut Pool, command: &Command, room: usize) -> Result<Effect,
         Action::RemoveItem { item, etag } => pool.remove_item(item, *etag),
         Action::PausePool => Ok(pool.set_paused(true)),
         Action::ResumePool => Ok(pool.set_paused(false)),
+        Action::UpdatePool { policy, require_key, etag } => pool.update(policy.as_ref(), *require_key, *etag),
         Action::Draw { .. } | Action::CreatePool { .. } | Action::ImportCatalog { .. } => {
             unreachable!("executed where more than one pool, or the entry's randomness, is at hand")
         }

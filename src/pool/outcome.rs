@@ -49,7 +49,7 @@ pub enum Effect {
         /// The pool's version since.
         version: Version,
     },
-    /// A pool was created, paused or resumed, or was so already.
+    /// A pool was created, changed, paused or resumed, or was so already.
     PoolSet {
         /// Its version since.
         version: Version,
@@ -187,12 +187,20 @@ pub enum Refusal {
     /// Over 60 s ahead of the cluster. Not stored: may be sent again later.
     #[error("the request key is of the future: it is {now} ms")]
     KeyFromFuture {
+        /// Keys of this time and earlier are refused.
+        floor: Millis,
         /// Cluster time.
         now: Millis,
     },
     /// The pool's share of the key table is full of young keys. Not stored.
     #[error("the table of request keys is full")]
     KeyTableFull,
+    /// A pool's fallback item must be unlimited.
+    #[error("the item cannot be the pool's fallback: it is not unlimited")]
+    FallbackFinite,
+    /// Of a read: more than one answer holds.
+    #[error("the pool has more items than are told at once: read them page by page")]
+    TooLong,
 }
 
 impl Refusal {
@@ -217,6 +225,8 @@ impl Refusal {
             Self::KeyExpired { .. } => "KEY_EXPIRED",
             Self::KeyFromFuture { .. } => "KEY_FROM_FUTURE",
             Self::KeyTableFull => "KEY_TABLE_FULL",
+            Self::TooLong => "TOO_LONG",
+            Self::FallbackFinite => "FALLBACK_FINITE",
         }
     }
 }

@@ -147,6 +147,8 @@ pub(super) struct Items {
     ids: Paged<ItemId>,
     slots: Paged<Slot>,
     positions: BTreeMap<ItemId, u32>,
+    /// How many are removed.
+    removed: usize,
     selector: Selector,
     /// Positions changed since the last [`Items::settle`].
     touched: Vec<u32>,
@@ -177,6 +179,7 @@ impl Items {
             ids: Paged::new(),
             slots: Paged::new(),
             positions: BTreeMap::new(),
+            removed: 0,
             selector: Selector::default(),
             touched: Vec::new(),
         }
@@ -205,6 +208,27 @@ impl Items {
         self.ids.iter().zip(self.slots.iter().map(|slot| &slot.item))
     }
 
+    /// How many there are, removed ones left out.
+    pub(super) fn listed_len(&self) -> usize {
+        self.len() - self.removed
+    }
+
+    /// Those from a position on, as a reader sees them, removed ones left out.
+    pub(super) fn listed(&self, from: u32) -> impl Iterator<Item = ItemState> {
+        let all = (from as usize..self.len()).map(|at| (self.ids.get(at), &self.slots.get(at).item));
+        all.filter(|(_, item)| !item.removed).map(|(id, item)| item.state(id))
+    }
+
+    /// Whether items that cannot be awarded leave the sum of weights from now on.
+    pub(super) fn set_renormalize(&mut self, renormalize: bool) {
+        if self.renormalize != renormalize {
+            self.renormalize = renormalize;
+            let mut selector = Selector::default();
+            self.iter().for_each(|(_, item)| selector.push(self.odds(item)));
+            self.selector = selector;
+        }
+    }
+
     /// Adds an item whose name is new.
     pub(super) fn push(&mut self, id: ItemId, item: Item) -> u32 {
         let position = u32::try_from(self.len()).expect("a pool has at most 65 536 items");
@@ -213,6 +237,7 @@ impl Items {
         self.ids.push(id);
         self.slots.push(Slot { item, hash: 0, touched: true });
         self.selector.push(self.odds(&item));
+        self.removed += usize::from(item.removed);
         self.touched.push(position);
         position
     }
@@ -225,6 +250,8 @@ impl Items {
             self.selector.set(at, odds);
         }
         let slot = self.slots.get_mut(at);
+        assert!(item.removed || !slot.item.removed, "a removed item does not come back");
+        self.removed += usize::from(item.removed && !slot.item.removed);
         slot.item = item;
         if !slot.touched {
             slot.touched = true;
@@ -285,6 +312,9 @@ impl Items {
             && self.selector.find(total - 1) != last
         {
             return Err("the greatest ticket does not hit the last item".into());
+        }
+        if self.iter().filter(|(_, item)| item.removed).count() != self.removed {
+            return Err("the removed items are miscounted".into());
         }
         let found = self.ids.iter().zip(0u32..).all(|(id, at)| self.position(id) == Some(at));
         if found && self.positions.len() == self.len() { Ok(()) } else { Err("the index of names is wrong".into()) }

@@ -5,7 +5,7 @@
 
 use super::{BrokenInvariant, RaftBody, RaftMessage, Role, log::Log};
 use crate::{
-    durable::{Entry, EntryKind},
+    durable::{Entry, EntryKind, Founders, SnapshotMeta},
     types::{Index, ReplicaId, Term},
 };
 
@@ -26,7 +26,9 @@ pub(super) struct Gate<'a> {
     pub leader: Option<ReplicaId>,
     pub commit: Index,
     pub last: Index,
+    /// Something of raft's is on its way to the disk.
     pub is_persisting: bool,
+    pub founders: &'a Founders,
     pub log: &'a Log,
 }
 
@@ -47,12 +49,7 @@ fn ensure(condition: bool, reason: &'static str) -> Result<(), Rejected> {
 impl Gate<'_> {
     /// Checks a message that the transport says is from `from`.
     pub fn check(&self, from: ReplicaId, message: &RaftMessage) -> Result<(), Rejected> {
-        ensure(message.from == from, "it claims another sender")?;
-        ensure(message.to == self.me, "it is for another replica")?;
-        ensure(from != self.me, "it claims to be ours")?;
-        let is_read_index = matches!(message.body, RaftBody::ReadIndex { .. });
-        ensure((message.term.0 == 0) == is_read_index, "its term is that of another kind of message")?;
-        ensure(message.term.0 < TERM_MAX, "its term is out of range")?;
+        self.check_envelope(from, message)?;
         match &message.body {
             RaftBody::Append { index, log_term, entries, .. } => self.check_append(message, *index, *log_term, entries),
             RaftBody::AppendResponse { index, reject_hint, .. } => {
@@ -82,6 +79,59 @@ impl Gate<'_> {
         }
     }
 
+    /// Checks a snapshot whose body was found to hold the state at `applied`; says what it is of.
+    pub fn check_snapshot<'m>(
+        &self,
+        from: ReplicaId,
+        message: &'m RaftMessage,
+        applied: Index,
+    ) -> Result<&'m SnapshotMeta, Rejected> {
+        self.check_envelope(from, message)?;
+        let RaftBody::Snapshot { meta } = &message.body else {
+            return Err(Rejected::Dropped("it is of another kind than a snapshot"));
+        };
+        ensure(meta.index == applied, "its body is of another index than it says")?;
+        ensure(meta.index.0 > 0 && meta.index.0 < u64::MAX, "its index is out of range")?;
+        ensure(meta.term.0 > 0 && meta.term <= message.term, "it is of no term, or of a later one than its own")?;
+        ensure(meta.voters.first().is_some_and(|first| first.0 > 0), "it has no voters")?;
+        ensure(meta.voters.is_sorted_by(|one, next| one < next), "its voters are not sorted, or twice there")?;
+        ensure(meta.founders == *self.founders, "it is of a cluster with other founders")?;
+        self.check_leader(message)?;
+        self.check_committed(message, [(meta.index, meta.term)])?;
+        Ok(meta)
+    }
+
+    /// What every message says of itself.
+    fn check_envelope(&self, from: ReplicaId, message: &RaftMessage) -> Result<(), Rejected> {
+        ensure(message.from == from, "it claims another sender")?;
+        ensure(message.to == self.me, "it is for another replica")?;
+        ensure(from != self.me, "it claims to be ours")?;
+        let is_read_index = matches!(message.body, RaftBody::ReadIndex { .. });
+        ensure((message.term.0 == 0) == is_read_index, "its term is that of another kind of message")?;
+        ensure(message.term.0 < TERM_MAX, "its term is out of range")
+    }
+
+    /// It says that its sender leads.
+    fn check_leader(&self, message: &RaftMessage) -> Result<(), Rejected> {
+        ensure(!(message.term == self.term && self.role == Role::Leader), "a second leader of our own term")
+    }
+
+    /// A leader of our term or a later one has these at these indexes. At what is committed here they are the same.
+    fn check_committed(
+        &self,
+        message: &RaftMessage,
+        theirs: impl IntoIterator<Item = (Index, Term)>,
+    ) -> Result<(), Rejected> {
+        let committed = theirs.into_iter().filter(|(index, _)| message.term >= self.term && *index <= self.commit);
+        for (index, term) in committed {
+            if let Some(ours) = self.log.term_at(index).filter(|ours| *ours != term) {
+                let detail = format!("the leader's entry {index} is of term {term}, ours, committed, of term {ours}");
+                return Err(Rejected::Broken(BrokenInvariant { name: "durable", detail }));
+            }
+        }
+        Ok(())
+    }
+
     fn check_context(&self, may_be_empty: bool, context: &[u8]) -> Result<(), Rejected> {
         ensure(may_be_empty || context.len() == READ_CONTEXT_BYTES, "its read context has another length")
     }
@@ -105,29 +155,15 @@ impl Gate<'_> {
             ensure(entry.kind == EntryKind::Normal, "it changes membership, which nothing here does yet")?;
             before = (entry.index, entry.term);
         }
-        if message.term < self.term {
-            return Ok(());
-        }
-        ensure(!(message.term == self.term && self.role == Role::Leader), "a second leader of our own term")?;
-        let at_index = (index <= self.commit).then_some((index, log_term));
-        let committed =
-            entries.iter().filter(|entry| entry.index <= self.commit).map(|entry| (entry.index, entry.term));
-        for (index, term) in at_index.into_iter().chain(committed) {
-            if let Some(ours) = self.log.term_at(index).filter(|ours| *ours != term) {
-                let detail = format!("the leader's entry {index} is of term {term}, ours, committed, of term {ours}");
-                return Err(Rejected::Broken(BrokenInvariant { name: "durable", detail }));
-            }
-        }
-        Ok(())
+        self.check_leader(message)?;
+        let entries = entries.iter().map(|entry| (entry.index, entry.term));
+        self.check_committed(message, entries.chain([(index, log_term)]))
     }
 
     fn check_heartbeat(&self, message: &RaftMessage, commit: Index, context: &[u8]) -> Result<(), Rejected> {
         self.check_context(context.is_empty(), context)?;
-        if message.term < self.term {
-            return Ok(());
-        }
-        ensure(!(message.term == self.term && self.role == Role::Leader), "a second leader of our own term")?;
-        if commit > self.last {
+        self.check_leader(message)?;
+        if message.term >= self.term && commit > self.last {
             let detail =
                 format!("replica {} says that entry {commit} is on this disk; it ends at {}", message.from, self.last);
             return Err(Rejected::Broken(BrokenInvariant { name: "durable", detail }));

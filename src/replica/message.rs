@@ -1,7 +1,7 @@
 //! What replicas say to each other: our own structs, so that protobuf never parses a byte from the network.
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry as RaftEntry, EntryType, Message, MessageType};
+use raft::eraftpb::{Entry as RaftEntry, EntryType, Message, MessageType, Snapshot as RaftSnapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -114,8 +114,9 @@ pub enum RaftBody {
 const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 
 impl RaftMessage {
-    /// What raft-rs wants said. `None` for a type that no replica here may say.
-    pub(super) fn from_raft(message: Message) -> Option<Self> {
+    /// What raft-rs wants said; `newest` is the snapshot that it may speak of. `None` for a type that no replica here may
+    /// say.
+    pub(super) fn from_raft(message: Message, newest: &SnapshotMeta) -> Option<Self> {
         let (index, log_term, commit) = (Index(message.index), Term(message.log_term), Index(message.commit));
         let (commit_term, reject) = (Term(message.commit_term), message.reject);
         let read_context = || message.entries.first().map(|entry| entry.data.clone());
@@ -145,6 +146,11 @@ impl RaftMessage {
             MessageType::MsgReadIndex => RaftBody::ReadIndex { context: read_context()? },
             MessageType::MsgReadIndexResp => RaftBody::ReadIndexResponse { index, context: read_context()? },
             MessageType::MsgTimeoutNow => RaftBody::TimeoutNow,
+            MessageType::MsgSnapshot => {
+                let index = Index(message.get_snapshot().get_metadata().index);
+                assert_eq!(index, newest.index, "raft sends another snapshot than the newest");
+                RaftBody::Snapshot { meta: newest.clone() }
+            }
             _ => return None,
         };
         Some(Self { to: ReplicaId(message.to), from: ReplicaId(message.from), term: Term(message.term), body })
@@ -199,7 +205,10 @@ impl RaftMessage {
                 MessageType::MsgReadIndexResp
             }
             RaftBody::TimeoutNow => MessageType::MsgTimeoutNow,
-            RaftBody::Snapshot { .. } => MessageType::MsgSnapshot,
+            RaftBody::Snapshot { meta } => {
+                message.set_snapshot(raft_snapshot(&meta));
+                MessageType::MsgSnapshot
+            }
         };
         message
     }
@@ -208,6 +217,15 @@ impl RaftMessage {
 /// raft-rs carries a read's context as the data of one entry.
 fn read_entry(context: Bytes) -> RaftEntry {
     RaftEntry { data: context, ..RaftEntry::default() }
+}
+
+/// A snapshot as raft-rs sees one: where it is, and who votes there. What it holds is none of raft's business.
+pub(super) fn raft_snapshot(meta: &SnapshotMeta) -> RaftSnapshot {
+    let mut snapshot = RaftSnapshot::default();
+    let metadata = snapshot.mut_metadata();
+    (metadata.index, metadata.term) = (meta.index.0, meta.term.0);
+    metadata.mut_conf_state().set_voters(meta.voters.iter().map(|voter| voter.0).collect());
+    snapshot
 }
 
 /// An entry of ours as raft-rs's; the data is shared, not copied.

@@ -7,13 +7,22 @@
 //!
 //! **How.** `raft` alone touches raft-rs, and overrides its election timeout (`election`); `log` is the log in memory, so
 //! that no read of it can fail; `unpersisted` holds promises back; `gate` checks what peers say before raft sees it;
-//! `proposals` and `reads` know who waits for what. [`founding`] is how replicas that never met agree on who they are.
+//! `proposals` and `reads` know who waits for what; `applied` is the state that entries made; `snapshots` says when one is
+//! taken and where the log is cut behind it; `checkpoints` compares digests. [`founding`] is how replicas that never met
+//! agree on who they are.
+//!
+//! **Snapshots.** raft sees where one is, never what it holds. Bodies are the runtime's: it encodes the view that
+//! [`Output::TakeSnapshot`] gives it, sends the newest at [`Output::SendSnapshot`], and brings a peer's, staged on the disk
+//! and decoded, with [`Input::Snapshot`]. Installing one is a barrier: until it is durable, whatever else comes is dropped,
+//! as if the network had lost it.
 //!
 //! **Time** is [`Input::Tick`], and every random number came with the [`Config`]: the same inputs give the same outputs.
 //!
-//! **Absent on purpose**: snapshots, compaction and changes of membership (the log is kept from the founding on), leases,
-//! and forwarding, which belongs to whoever accepted the request.
+//! **Absent on purpose**: changes of membership, leases, and forwarding, which belongs to whoever accepted the request.
 
+mod applied;
+mod checkpoints;
+mod config;
 mod election;
 pub mod founding;
 mod gate;
@@ -25,143 +34,42 @@ mod output;
 mod proposals;
 mod raft;
 mod reads;
+mod snapshots;
+mod status;
 mod unpersisted;
 
+pub use checkpoints::{CHECKPOINT_EVERY, Checkpoint};
+pub use config::{Config, SnapshotPolicy};
 pub use input::Input;
 pub use message::{RaftBody, RaftMessage};
 pub use output::{Output, TakeSnapshot};
 pub use proposals::{ProposalId, ProposalResult};
 pub use reads::ReadId;
+pub use status::{BrokenInvariant, Role, Status, TransferRefused};
 
 use std::collections::VecDeque;
 
-use ::raft::{Ready, eraftpb::EntryType};
+use ::raft::{Ready, eraftpb::Entry};
 
 use self::{
+    applied::Applied,
+    checkpoints::Checkpoints,
     gate::{Gate, Rejected},
     message::our_entry,
     proposals::Proposals,
     raft::Raft,
     reads::Reads,
-    unpersisted::Unpersisted,
+    snapshots::Snapshots,
+    unpersisted::{Durable, Unpersisted},
 };
 use crate::{
-    durable::{Founders, HardState, Identity, RecoveredLog, WriteSet},
-    pool::{Batch, Command, Digests, Restorer, StateMachine},
+    durable::{Founders, HardState, Identity, RecoveredLog, SnapshotMeta, SnapshotWrite, WriteSet},
+    pool::{Batch, Command, Garbage, Restorer, StateMachine},
     types::{Entropy, HistoryDigest, Index, Millis, ReplicaId, Term},
 };
 
 /// How many heartbeats the answer to a question for a read index is awaited.
 const READ_ATTEMPT_HEARTBEATS: usize = 3;
-/// How many recent history digests are kept.
-const HISTORY_KEPT_MAX: usize = 4_096;
-
-/// What a replica is told once. Times are in ticks.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Leader's heartbeat interval; at least 1.
-    pub heartbeat_ticks: usize,
-    /// Shortest election timeout; the longest is one tick less than twice this.
-    pub election_ticks: usize,
-    /// Seeds the election timeouts: random in production, drawn from the seed in simulation.
-    pub election_seed: u64,
-    /// Random number of this incarnation: read contexts of an earlier one are not mistaken for ours.
-    pub boot_nonce: u64,
-    /// When snapshots are taken, and what of the log is kept beside them.
-    pub snapshots: SnapshotPolicy,
-    /// Digests are compared with the peers' at every index that is a multiple of this.
-    pub checkpoint_every: u64,
-}
-
-/// When snapshots are taken, and what of the log is kept beside them. Lengths are those of entries' data, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotPolicy {
-    /// A snapshot is due when the entries applied since the last one have this length, or half that of its body, whichever
-    /// is more.
-    pub log_bytes_min: u64,
-    /// The newest entries at or below a snapshot that stay in the log, for peers that are a little behind: so many...
-    pub trailing_entries: u64,
-    /// ... or so many as have this length, whichever is fewer.
-    pub trailing_bytes: u64,
-    /// A log of this length is cut whatever peer that was heard of lately still needs it: it gets the snapshot.
-    pub log_bytes_max: u64,
-}
-
-impl Default for SnapshotPolicy {
-    fn default() -> Self {
-        Self { log_bytes_min: 64 << 20, trailing_entries: 10_000, trailing_bytes: 64 << 20, log_bytes_max: 256 << 20 }
-    }
-}
-
-/// How often digests are compared, in entries.
-pub const CHECKPOINT_EVERY: u64 = 1_024;
-
-/// The digests at an index, as a replica tells its peers: whoever differs from a majority stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Checkpoint(pub Digests);
-
-/// The part a replica plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks whether it could win an election.
-    PreCandidate,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
-}
-
-/// A replica seen from outside; serves operators and tests alike.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Status {
-    /// Who it is.
-    pub replica: ReplicaId,
-    /// Its part.
-    pub role: Role,
-    /// The newest term it has seen.
-    pub term: Term,
-    /// Whom it takes for the leader.
-    pub leader: Option<ReplicaId>,
-    /// Known to be committed.
-    pub commit: Index,
-    /// Applied, with the digests there.
-    pub digests: Digests,
-    /// Last entry of its log.
-    pub last_index: Index,
-    /// On the leader: how far each voter's log is known to match, sorted by id. Empty elsewhere.
-    pub matched: Vec<(ReplicaId, Index)>,
-    /// Leadership is being handed over: proposals wait.
-    pub transferring: bool,
-}
-
-/// Leadership cannot be handed over as asked. Nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransferRefused {
-    /// Ask the leader.
-    #[error("this replica does not lead")]
-    NotLeader,
-    /// Not one of the voters.
-    #[error("replica {0} is no voter")]
-    NotVoter(ReplicaId),
-    /// Its log is too far behind, or it was not heard of lately.
-    #[error("replica {0} is too far behind, or does not answer")]
-    Behind(ReplicaId),
-    /// One is under way.
-    #[error("leadership is being handed over already")]
-    UnderWay,
-}
-
-/// A broken invariant (DESIGN section 3): the node must stop and say so.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invariant {name} is broken: {detail}")]
-pub struct BrokenInvariant {
-    /// Its name in DESIGN section 3.
-    pub name: &'static str,
-    /// What was seen.
-    pub detail: String,
-}
 
 /// raft and the pools. One [`Replica::handle`], then [`Replica::poll_output`] until `None`; nothing else changes it.
 pub struct Replica {
@@ -171,16 +79,20 @@ pub struct Replica {
     founders: Founders,
     /// raft.
     raft: Raft,
-    /// The pools, as of the last applied entry.
-    machine: StateMachine,
-    /// History digests of the newest entries; the last one is that of the applied index.
-    history: VecDeque<HistoryDigest>,
+    /// What the applied entries made.
+    applied: Applied,
     /// Who waits for an entry.
     proposals: Proposals,
     /// Who waits for a read.
     reads: Reads,
     /// What waits for the disk.
     unpersisted: Unpersisted,
+    /// When snapshots are taken.
+    snapshots: Snapshots,
+    /// A peer's snapshot that raft wants, until its Ready is taken.
+    received: Option<(SnapshotMeta, Box<StateMachine>)>,
+    /// Where this replica and its peers stood.
+    checkpoints: Checkpoints,
     /// The hard state last handed to the store.
     written: HardState,
     /// What is to be done.
@@ -203,11 +115,13 @@ impl Replica {
         let mut replica = Self {
             me: identity.replica,
             raft: Raft::new(&config, &identity, &recovered)?,
-            history: VecDeque::from([machine.digests().history]),
-            machine,
+            applied: Applied::new(machine),
             proposals: Proposals::default(),
             reads: Reads::new(identity.replica, config.boot_nonce, attempt_ticks),
             unpersisted: Unpersisted::default(),
+            snapshots: Snapshots::new(config.snapshots, config.election_ticks),
+            received: None,
+            checkpoints: Checkpoints::new(identity.replica, config.checkpoint_every, config.election_ticks),
             written: recovered.hard_state,
             founders: recovered.snapshot.meta.founders,
             outputs: VecDeque::new(),
@@ -221,11 +135,17 @@ impl Replica {
     /// # Errors
     /// A broken invariant is final: nothing but stopping is right after it. Bad input from a peer is none.
     pub fn handle(&mut self, input: Input) -> Result<(), BrokenInvariant> {
+        if self.unpersisted.is_installing() {
+            self.handle_installing(input);
+        } else {
+            self.handle_ready(input)?;
+        }
+        self.drain()
+    }
+
+    fn handle_ready(&mut self, input: Input) -> Result<(), BrokenInvariant> {
         match input {
-            Input::Tick => {
-                self.reads.tick();
-                self.raft.tick();
-            }
+            Input::Tick => self.tick()?,
             Input::Message { from, message } => self.step(from, message)?,
             Input::Propose { time, entropy, commands } => self.propose(time, entropy, commands),
             Input::Read(read) => self.reads.add(read),
@@ -233,13 +153,37 @@ impl Replica {
             Input::Persisted { number } => self.unpersisted.mark_durable(number),
             Input::Transfer { to } => self.raft.transfer(to),
             Input::Unreachable { peer } => self.raft.report_unreachable(peer),
-            Input::SnapshotTaken { .. }
-            | Input::SnapshotGivenUp
-            | Input::Snapshot { .. }
-            | Input::SnapshotReport { .. }
+            Input::SnapshotTaken { meta } => self.snapshots.staged(meta),
+            Input::SnapshotGivenUp => self.snapshots.given_up(),
+            Input::Snapshot { from, message, machine } => self.receive(from, message, machine)?,
+            Input::SnapshotReport { to, arrived } => {
+                if self.end_sending(to) {
+                    self.raft.report_snapshot(to, arrived);
+                }
+            }
+            Input::Checkpoint { from, checkpoint } => self.checkpoints.heard(from, checkpoint, &self.raft.voters())?,
+        }
+        Ok(())
+    }
+
+    /// While a peer's snapshot is on its way to the disk, raft is told of nothing but that (line 9): what comes is lost, as
+    /// on a network. Reads wait.
+    fn handle_installing(&mut self, input: Input) {
+        match input {
+            Input::Persisted { number } => self.unpersisted.mark_durable(number),
+            Input::Read(read) => self.reads.add(read),
+            Input::ForgetRead(read) => self.reads.forget(read),
+            Input::Propose { commands, .. } => self.turn_away(commands.into_iter().map(|(id, _)| id)),
+            Input::Snapshot { message, machine, .. } => self.discard(&message, machine),
+            Input::SnapshotReport { to, .. } => _ = self.end_sending(to),
+            Input::SnapshotGivenUp => self.snapshots.given_up(),
+            Input::Tick
+            | Input::Message { .. }
+            | Input::Transfer { .. }
+            | Input::Unreachable { .. }
+            | Input::SnapshotTaken { .. }
             | Input::Checkpoint { .. } => {}
         }
-        self.drain()
     }
 
     /// The next thing to do, in order.
@@ -247,18 +191,31 @@ impl Replica {
         self.outputs.pop_front()
     }
 
-    fn step(&mut self, from: ReplicaId, message: RaftMessage) -> Result<(), BrokenInvariant> {
-        let gate = Gate {
+    fn tick(&mut self) -> Result<(), BrokenInvariant> {
+        self.reads.tick();
+        self.snapshots.tick();
+        let told = self.checkpoints.tick(&self.raft.voters())?;
+        self.outputs.extend(told.map(Output::Checkpoint));
+        self.raft.tick();
+        Ok(())
+    }
+
+    fn gate(&self) -> Gate<'_> {
+        Gate {
             me: self.me,
             role: self.raft.role(),
             term: self.raft.term(),
             leader: self.raft.leader(),
             commit: self.raft.commit(),
             last: self.raft.last(),
-            is_persisting: self.is_persisting(),
+            is_persisting: self.unpersisted.is_raft_writing(),
+            founders: &self.founders,
             log: self.raft.log(),
-        };
-        match gate.check(from, &message) {
+        }
+    }
+
+    fn step(&mut self, from: ReplicaId, message: RaftMessage) -> Result<(), BrokenInvariant> {
+        match self.gate().check(from, &message) {
             Ok(()) => self.raft.step(message.into_raft()),
             Err(Rejected::Broken(invariant)) => return Err(invariant),
             Err(Rejected::Dropped(reason)) => {
@@ -268,52 +225,182 @@ impl Replica {
         Ok(())
     }
 
+    /// A peer's snapshot. raft wants it, or has its entries, or knows better.
+    fn receive(
+        &mut self,
+        from: ReplicaId,
+        message: RaftMessage,
+        machine: Box<StateMachine>,
+    ) -> Result<(), BrokenInvariant> {
+        let meta = match self.gate().check_snapshot(from, &message, machine.applied()) {
+            Ok(meta) => meta.clone(),
+            Err(Rejected::Broken(invariant)) => return Err(invariant),
+            Err(Rejected::Dropped(reason)) => {
+                tracing::debug!(node = self.me.0, from = from.0, reason, "dropped a snapshot");
+                self.discard(&message, machine);
+                return Ok(());
+            }
+        };
+        self.raft.step(message.clone().into_raft());
+        if self.raft.is_restoring() {
+            self.received = Some((meta, machine));
+        } else {
+            self.discard(&message, machine);
+        }
+        Ok(())
+    }
+
+    /// A peer's snapshot is of no use.
+    fn discard(&mut self, message: &RaftMessage, machine: Box<StateMachine>) {
+        let index = machine.applied();
+        tracing::debug!(node = self.me.0, from = message.from.0, %index, "a snapshot is of no use");
+        self.outputs.push_back(Output::Discard(Garbage::new(machine)));
+        self.outputs.push_back(Output::SnapshotSettled { index, installed: false });
+    }
+
+    /// A snapshot is sent to this peer no longer; `false` if it was not.
+    fn end_sending(&mut self, to: ReplicaId) -> bool {
+        let was_sending = self.raft.log().sending_to() == Some(to);
+        if was_sending {
+            self.raft.log_mut().end_sending();
+        }
+        was_sending
+    }
+
     fn propose(&mut self, time: Millis, entropy: Entropy, commands: Vec<(ProposalId, Command)>) {
         let (ids, commands): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
         let data = Batch { version: Batch::VERSION, time, entropy, commands }.encode();
-        let proposed = if self.can_propose() { self.raft.propose(data) } else { None };
-        let (result, ids) = match proposed {
-            Some(index) => (ProposalResult::Superseded, self.proposals.accepted(index, self.raft.term(), ids)),
-            None => (ProposalResult::NotProposed { leader: self.raft.leader() }, ids),
-        };
-        self.outputs.extend(ids.into_iter().map(|id| Output::Proposal { id, result: result.clone() }));
+        match if self.can_propose() { self.raft.propose(data) } else { None } {
+            Some(index) => {
+                let superseded = self.proposals.accepted(index, self.raft.term(), ids);
+                self.answer(superseded);
+            }
+            None => self.turn_away(ids),
+        }
+    }
+
+    fn turn_away(&mut self, ids: impl IntoIterator<Item = ProposalId>) {
+        let leader = self.raft.leader();
+        self.answer(ids.into_iter().map(|id| (id, ProposalResult::NotProposed { leader })));
+    }
+
+    fn answer(&mut self, answers: impl IntoIterator<Item = (ProposalId, ProposalResult)>) {
+        self.outputs.extend(answers.into_iter().map(|(id, result)| Output::Proposal { id, result }));
     }
 
     /// Takes everything that raft wants done, after every single input (lines 2 and 3), and puts questions for reads.
     fn drain(&mut self) -> Result<(), BrokenInvariant> {
         loop {
             self.release_durable();
-            let leader = self.raft.leader().filter(|_| self.raft.can_read());
-            if let Some(context) = self.reads.ask(leader, self.raft.term()) {
-                self.raft.read_index(&context);
-            }
+            self.ask_for_reads();
             match self.raft.ready() {
                 Some(ready) => self.take_ready(ready)?,
                 None => break,
             }
         }
-        let ready = self.reads.take_ready(self.machine.applied());
+        self.take_snapshot();
+        let ready = self.reads.take_ready(self.applied.machine().applied());
         self.outputs.extend(ready.into_iter().map(Output::ReadReady));
         Ok(())
     }
 
-    /// Tells raft what is durable, *then* lets go of what waited for it (line 6).
-    fn release_durable(&mut self) {
-        while let Some((number, messages)) = self.unpersisted.take_durable() {
-            self.raft.on_persisted(number);
-            self.send(messages);
+    fn ask_for_reads(&mut self) {
+        if self.unpersisted.is_installing() {
+            return;
+        }
+        let leader = self.raft.leader().filter(|_| self.raft.can_read());
+        if let Some(context) = self.reads.ask(leader, self.raft.term()) {
+            self.raft.read_index(&context);
         }
     }
 
+    /// Tells raft what is durable, *then* lets go of what waited for it (line 6).
+    fn release_durable(&mut self) {
+        while let Some(durable) = self.unpersisted.take_durable() {
+            match durable {
+                Durable::Ready { number, messages } => {
+                    self.raft.on_persisted(number);
+                    self.send(messages);
+                }
+                Durable::Installed { number, messages, machine } => {
+                    self.raft.on_persisted(number);
+                    self.restore(*machine);
+                    self.send(messages);
+                }
+                Durable::Taken { meta, truncated } => {
+                    let log = self.raft.log_mut();
+                    log.is_replaced_soon = false;
+                    // Unless a peer's snapshot has taken the place of the whole log meanwhile.
+                    if meta.index > log.newest().index {
+                        log.compact(meta, truncated);
+                    }
+                    self.snapshots.flipped();
+                }
+            }
+        }
+    }
+
+    /// The state is that of a peer's snapshot from now on, which is durable.
+    fn restore(&mut self, machine: StateMachine) {
+        let index = machine.applied();
+        let before = self.applied.restore(machine);
+        self.raft.on_applied(index);
+        self.snapshots.restored();
+        self.checkpoints.restored();
+        let superseded = self.proposals.supersede_all();
+        self.answer(superseded);
+        self.outputs.push_back(Output::Discard(Garbage::new(before)));
+        self.outputs.push_back(Output::SnapshotSettled { index, installed: true });
+    }
+
+    /// Brings a snapshot of this replica's own further, or asks for one.
+    fn take_snapshot(&mut self) {
+        if self.unpersisted.is_installing() {
+            return;
+        }
+        if let Some((meta, truncated)) = self.snapshots.flip(self.raft.log(), self.raft.slowest()) {
+            // The newest hard state that was queued, not raft's: its commit may pass the entries that were (line 20).
+            let hard_state = HardState { commit: self.written.commit.max(meta.index), ..self.written };
+            let number = self.persist(WriteSet {
+                hard_state: Some(hard_state),
+                snapshot: Some(SnapshotWrite::Taken { meta: meta.clone(), truncated }),
+                ..WriteSet::default()
+            });
+            self.raft.log_mut().is_replaced_soon = true;
+            self.unpersisted.hold(Some(number), false, Durable::Taken { meta, truncated });
+        }
+        let applied = self.applied.machine().applied();
+        if self.snapshots.ask(self.raft.log(), applied) {
+            self.raft.log_mut().forget_wanted();
+            self.outputs.push_back(Output::TakeSnapshot(TakeSnapshot {
+                handle: self.applied.machine().snapshot(),
+                term: self.raft.log().term_at(applied).expect("an entry above the newest snapshot is in the log"),
+                voters: self.raft.voters(),
+                founders: self.founders.clone(),
+            }));
+        }
+    }
+
+    /// Hands out a WriteSet; its number.
+    fn persist(&mut self, mut write: WriteSet) -> u64 {
+        write.number = self.unpersisted.number_write();
+        self.written = write.hard_state.unwrap_or(self.written);
+        let number = write.number;
+        self.outputs.push_back(Output::Persist(write));
+        number
+    }
+
     fn send(&mut self, messages: Vec<RaftMessage>) {
-        self.outputs.extend(messages.into_iter().map(|message| Output::Send { to: message.to, message }));
+        self.outputs.extend(messages.into_iter().map(|message| match message.body {
+            RaftBody::Snapshot { .. } => Output::SendSnapshot { to: message.to, message },
+            _ => Output::Send { to: message.to, message },
+        }));
     }
 
     /// One Ready, in the order of raft-rs.md, section 1.
     fn take_ready(&mut self, mut ready: Ready) -> Result<(), BrokenInvariant> {
         let number = ready.number();
-        let ours = |messages: Vec<_>| messages.into_iter().filter_map(RaftMessage::from_raft).collect::<Vec<_>>();
-        let (at_once, mut held) = (ours(ready.take_messages()), ours(ready.take_persisted_messages()));
+        let (at_once, mut held) = self.messages_of(&mut ready);
         let hard_state = self.raft.hard_state();
         let promise = (hard_state.term, hard_state.vote) != (self.written.term, self.written.vote);
         if promise {
@@ -325,20 +412,32 @@ impl Replica {
 
         let is_written = ready.must_sync();
         let entries = ready.take_entries();
-        self.raft.log_mut().append(&entries);
-        if is_written {
-            self.outputs.push_back(Output::Persist(WriteSet {
-                number,
+        let installed = if ready.snapshot().is_empty() { None } else { self.received.take() };
+        if let Some((meta, _)) = &installed {
+            assert_eq!(
+                (meta.index.0, 0),
+                (ready.snapshot().get_metadata().index, entries.len()),
+                "raft restores another"
+            );
+            self.raft.log_mut().restore(meta.clone());
+        }
+        self.append(&entries);
+        let write = is_written.then(|| {
+            self.persist(WriteSet {
                 entries: entries.iter().map(our_entry).collect(),
                 hard_state: (hard_state != self.written).then_some(hard_state),
                 promise,
-                founding: None,
-                snapshot: None,
-            }));
-            self.written = hard_state;
-        }
-        let free = self.unpersisted.hold(number, is_written, promise, held);
+                snapshot: installed.as_ref().map(|(meta, _)| SnapshotWrite::Installed { meta: meta.clone() }),
+                ..WriteSet::default()
+            })
+        });
+        let free = self.unpersisted.take_free(promise, &mut held);
         self.send(free);
+        let then = match installed {
+            Some((_, machine)) => Durable::Installed { number, messages: held, machine },
+            None => Durable::Ready { number, messages: held },
+        };
+        self.unpersisted.hold(write, promise, then);
 
         for read in ready.take_read_states() {
             self.reads.answered(&read.request_ctx, Index(read.index));
@@ -349,29 +448,38 @@ impl Replica {
             self.apply(entry)?;
         }
         if !committed.is_empty() {
-            self.raft.on_applied(self.machine.applied());
+            self.raft.on_applied(self.applied.machine().applied());
         }
         Ok(())
     }
 
-    /// Applies one committed entry, which must be the next: raft-rs can skip silently (line 12).
-    fn apply(&mut self, entry: &::raft::eraftpb::Entry) -> Result<(), BrokenInvariant> {
-        let (index, term) = (Index(entry.index), Term(entry.term));
-        let applied = self.machine.applied();
-        if index != applied.next() {
-            return Err(BrokenInvariant { name: "contiguous", detail: format!("entry {index} follows on {applied}") });
+    /// The messages of a Ready: those that may leave now, and those that may once it is durable.
+    fn messages_of(&self, ready: &mut Ready) -> (Vec<RaftMessage>, Vec<RaftMessage>) {
+        let newest = self.raft.log().newest();
+        let ours = |messages: Vec<_>| {
+            messages.into_iter().filter_map(|message| RaftMessage::from_raft(message, newest)).collect::<Vec<_>>()
+        };
+        (ours(ready.take_messages()), ours(ready.take_persisted_messages()))
+    }
+
+    /// Appends to the log, and answers whoever waits for an entry that is not there any more.
+    fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        self.raft.log_mut().append(entries);
+        let log = self.raft.log();
+        let superseded = self.proposals.overwritten(Index(first.index), |index| log.term_at(index));
+        self.answer(superseded);
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Result<(), BrokenInvariant> {
+        let outcomes = self.applied.apply(entry)?;
+        self.snapshots.applied(entry.data.len() as u64);
+        let answers = self.proposals.applied(Index(entry.index), Term(entry.term), outcomes);
+        self.answer(answers);
+        if self.checkpoints.is_at(Index(entry.index)) {
+            let told = self.checkpoints.applied(self.applied.machine().digests(), &self.raft.voters())?;
+            self.outputs.push_back(Output::Checkpoint(told));
         }
-        if entry.entry_type != EntryType::EntryNormal {
-            let detail = format!("entry {index} changes membership, which this build cannot do");
-            return Err(BrokenInvariant { name: "one history", detail });
-        }
-        let outcomes = self.machine.apply(index, &entry.data);
-        if self.history.len() == HISTORY_KEPT_MAX {
-            self.history.pop_front();
-        }
-        self.history.push_back(self.machine.digests().history);
-        let answers = self.proposals.applied(index, term, outcomes);
-        self.outputs.extend(answers.into_iter().map(|(id, result)| Output::Proposal { id, result }));
         Ok(())
     }
 
@@ -383,7 +491,9 @@ impl Replica {
             term: self.term(),
             leader: self.leader(),
             commit: self.raft.commit(),
-            digests: self.machine.digests(),
+            digests: self.applied.machine().digests(),
+            snapshot_index: self.raft.log().newest().index,
+            first_index: self.raft.log().truncated().next(),
             last_index: self.raft.last(),
             matched: self.raft.matched(),
             transferring: self.raft.is_transferring(),
@@ -422,7 +532,7 @@ impl Replica {
 
     /// The state as of the last applied entry.
     pub fn machine(&self) -> &StateMachine {
-        &self.machine
+        self.applied.machine()
     }
 
     /// The founders and their disks.
@@ -430,10 +540,8 @@ impl Replica {
         &self.founders
     }
 
-    /// The history digest at an applied index, one of the newest 4 096.
+    /// The history digest at an applied index, if it is one of the newest 4 096 since the last snapshot was installed.
     pub fn history_at(&self, index: Index) -> Option<HistoryDigest> {
-        let back = self.machine.applied().0.checked_sub(index.0)?;
-        let position = self.history.len().checked_sub(1 + usize::try_from(back).ok()?)?;
-        self.history.get(position).copied()
+        self.applied.history_at(index)
     }
 }

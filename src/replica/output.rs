@@ -9,7 +9,7 @@ use super::{
 use crate::{
     durable::{Founders, SnapshotMeta, WriteSet},
     pool::{Garbage, SnapshotHandle},
-    types::{ReplicaId, Term},
+    types::{Index, ReplicaId, Term},
 };
 
 /// A snapshot to be taken: everything but the length and the hash of its body.
@@ -63,13 +63,22 @@ pub enum Output {
     /// Encode this view of the state, stage its body, and tell [`super::Input::SnapshotTaken`]; beside everything else.
     /// There is one at a time.
     TakeSnapshot(TakeSnapshot),
-    /// Send this message, of kind [`super::RaftBody::Snapshot`], and the body of the newest snapshot, which it is of; then
-    /// tell [`super::Input::SnapshotReport`], exactly once. There is one at a time.
+    /// Send this message, of kind [`super::RaftBody::Snapshot`], and the body of the newest durable snapshot, which it is of;
+    /// then tell [`super::Input::SnapshotReport`], exactly once. There is one at a time. A log that gets too long meanwhile
+    /// puts another snapshot in its place: what is left of the body is gone then, and so is the transfer.
     SendSnapshot {
         /// The peer.
         to: ReplicaId,
         /// What announces it.
         message: RaftMessage,
+    },
+    /// What became of a snapshot that came with [`super::Input::Snapshot`]; told once for each. What is left of its staging
+    /// may go.
+    SnapshotSettled {
+        /// Its index.
+        index: Index,
+        /// It is durable, and the state is its. Otherwise it was of no use: stale, malformed, or its entries are here.
+        installed: bool,
     },
     /// Tell every peer, now; may be lost.
     Checkpoint(Checkpoint),

@@ -28,8 +28,9 @@ pub enum ProposalResult {
         /// Whom to ask, if anybody is known to lead.
         leader: Option<ReplicaId>,
     },
-    /// This replica lost its entry to another leader's, or to its own of a later term. Another one with the same key may
-    /// be applied; and, until an entry is applied at that index, this one too, from the disk of a third.
+    /// This replica lost its entry: to another leader's, to its own of a later term, or with its whole log to a peer's
+    /// snapshot, which may have the entry applied. Another one with the same key may be applied; and this one too: until an
+    /// entry is applied at that index, from the disk of a third.
     Superseded,
 }
 
@@ -49,20 +50,40 @@ pub(super) struct Proposals {
 }
 
 impl Proposals {
-    /// raft accepted a batch as the entry at `index` of `term`. Returns whoever waited there before: superseded.
-    pub fn accepted(&mut self, index: Index, term: Term, ids: Vec<ProposalId>) -> Vec<ProposalId> {
-        self.waiting.insert(index, Waiting { term, ids }).map(|old| old.ids).unwrap_or_default()
+    /// raft accepted a batch as the entry at `index` of `term`. Whoever waited there before is superseded.
+    pub fn accepted(&mut self, index: Index, term: Term, ids: Vec<ProposalId>) -> Vec<(ProposalId, ProposalResult)> {
+        self.waiting.insert(index, Waiting { term, ids }).map(superseded).unwrap_or_default()
+    }
+
+    /// The log was written anew from `first` on; `term_at` is what it has now. Whoever waits for an entry that is not there
+    /// any more is superseded.
+    pub fn overwritten(
+        &mut self,
+        first: Index,
+        term_at: impl Fn(Index) -> Option<Term>,
+    ) -> Vec<(ProposalId, ProposalResult)> {
+        let gone = self.waiting.extract_if(first.., |index, waiting| term_at(*index) != Some(waiting.term));
+        gone.flat_map(|(_, waiting)| superseded(waiting)).collect()
+    }
+
+    /// The whole log is gone.
+    pub fn supersede_all(&mut self) -> Vec<(ProposalId, ProposalResult)> {
+        std::mem::take(&mut self.waiting).into_values().flat_map(superseded).collect()
     }
 
     /// The entry at `index`, of `term`, was applied with these outcomes.
     pub fn applied(&mut self, index: Index, term: Term, outcomes: Vec<Outcome>) -> Vec<(ProposalId, ProposalResult)> {
         let Some(Waiting { term: proposed, ids }) = self.waiting.remove(&index) else { return Vec::new() };
         if proposed != term {
-            return ids.into_iter().map(|id| (id, ProposalResult::Superseded)).collect();
+            return superseded(Waiting { term: proposed, ids });
         }
         assert_eq!(ids.len(), outcomes.len(), "entry {index} has other outcomes than the batch that was proposed");
         ids.into_iter().zip(outcomes).map(|(id, outcome)| (id, ProposalResult::Applied(outcome))).collect()
     }
+}
+
+fn superseded(waiting: Waiting) -> Vec<(ProposalId, ProposalResult)> {
+    waiting.ids.into_iter().map(|id| (id, ProposalResult::Superseded)).collect()
 }
 
 #[cfg(test)]
@@ -93,6 +114,7 @@ mod tests {
     fn line_30_proposing_at_an_index_again_supersedes_who_waited_there() {
         let mut proposals = Proposals::default();
         assert_eq!(proposals.accepted(Index(5), Term(2), vec![ProposalId(1)]), []);
-        assert_eq!(proposals.accepted(Index(5), Term(4), vec![ProposalId(2)]), [ProposalId(1)]);
+        let superseded = proposals.accepted(Index(5), Term(4), vec![ProposalId(2)]);
+        assert_eq!(superseded, [(ProposalId(1), ProposalResult::Superseded)]);
     }
 }

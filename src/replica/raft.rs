@@ -2,7 +2,7 @@
 //!
 //! Every call that may reset the election timeout goes through [`Raft::call`], which overrides it afterwards.
 
-use raft::{Config as RaftConfig, ProgressState, RawNode, Ready, StateRole, eraftpb::Message};
+use raft::{Config as RaftConfig, ProgressState, RawNode, Ready, SnapshotStatus, StateRole, eraftpb::Message};
 
 use super::{BrokenInvariant, Config, Role, TransferRefused, election, log::Log, logger::logger};
 use crate::{
@@ -109,6 +109,17 @@ impl Raft {
         self.call(|node| node.report_unreachable(peer.0));
     }
 
+    /// The snapshot that was sent to a peer is there, or will not be; once for each (line 42).
+    pub fn report_snapshot(&mut self, peer: ReplicaId, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.call(|node| node.report_snapshot(peer.0, status));
+    }
+
+    /// Does raft want the snapshot restored that it was just handed? Otherwise it ignored it.
+    pub fn is_restoring(&self) -> bool {
+        self.node.snap().is_some()
+    }
+
     /// What is to be done, if anything. To be followed by [`Raft::advance`] before any other call.
     pub fn ready(&mut self) -> Option<Ready> {
         self.node.has_ready().then(|| self.node.ready())
@@ -199,6 +210,21 @@ impl Raft {
         let mut matched: Vec<_> = progress.map(|(id, peer)| (ReplicaId(*id), Index(peer.matched))).collect();
         matched.sort_unstable();
         matched
+    }
+
+    /// On the leader: how far the log of the slowest peer that was heard of lately is known to match.
+    pub fn slowest(&self) -> Option<Index> {
+        let peers = self.node.raft.prs().iter().filter(|(id, peer)| ReplicaId(**id) != self.me && peer.recent_active);
+        let slowest = peers.map(|(_, peer)| Index(peer.matched)).min();
+        slowest.filter(|_| self.role() == Role::Leader)
+    }
+
+    /// Who votes, as of the applied index; sorted.
+    pub fn voters(&self) -> Vec<ReplicaId> {
+        let voters = self.node.raft.prs().conf().voters();
+        let mut voters: Vec<_> = voters.ids().iter().map(ReplicaId).collect();
+        voters.sort_unstable();
+        voters
     }
 
     /// Could leadership be handed to this replica (line 54)?

@@ -5,7 +5,7 @@
 //! change of leader, a lost message), so each lasts only so many ticks and is then put anew, under a context never used
 //! before. A read whose index is known stays answerable whatever happens to the leader.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gate::READ_CONTEXT_BYTES;
 use crate::types::{Index, ReplicaId, Term};
@@ -26,7 +26,7 @@ struct Attempt {
     /// How much longer an answer is awaited.
     ticks_left: usize,
     /// The reads that it is for.
-    reads: Vec<ReadId>,
+    reads: BTreeSet<ReadId>,
 }
 
 /// Reads on their way.
@@ -41,33 +41,36 @@ pub(super) struct Reads {
     /// How long an answer is awaited.
     attempt_ticks: usize,
     /// The reads that join the next question.
-    waiting: Vec<ReadId>,
+    waiting: BTreeSet<ReadId>,
     /// The question that is out.
     attempt: Option<Attempt>,
-    /// The reads that wait for an index to be applied, in the order of their answers.
-    confirmed: VecDeque<(Index, Vec<ReadId>)>,
+    /// The reads that wait for an index to be applied.
+    confirmed: BTreeSet<(Index, ReadId)>,
+    /// That index, by the read.
+    confirmed_at: BTreeMap<ReadId, Index>,
 }
 
 impl Reads {
     /// None yet.
     pub fn new(me: ReplicaId, boot_nonce: u64, attempt_ticks: usize) -> Self {
-        let (waiting, confirmed) = Default::default();
-        Self { me, boot_nonce, asked: 0, attempt_ticks, waiting, attempt: None, confirmed }
+        let (waiting, confirmed, confirmed_at) = Default::default();
+        Self { me, boot_nonce, asked: 0, attempt_ticks, waiting, attempt: None, confirmed, confirmed_at }
     }
 
     /// A read was asked for.
     pub fn add(&mut self, read: ReadId) {
-        self.waiting.push(read);
+        self.waiting.insert(read);
     }
 
     /// Nobody waits for it any more.
     pub fn forget(&mut self, read: ReadId) {
-        let attempt = self.attempt.iter_mut().map(|attempt| &mut attempt.reads);
-        let confirmed = self.confirmed.iter_mut().map(|(_, reads)| reads);
-        for reads in attempt.chain(confirmed).chain([&mut self.waiting]) {
-            reads.retain(|other| *other != read);
+        self.waiting.remove(&read);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.reads.remove(&read);
         }
-        self.confirmed.retain(|(_, reads)| !reads.is_empty());
+        if let Some(index) = self.confirmed_at.remove(&read) {
+            self.confirmed.remove(&(index, read));
+        }
     }
 
     /// A tick has passed.
@@ -103,26 +106,26 @@ impl Reads {
     /// The answer to a question; an unknown one is ignored.
     pub fn answered(&mut self, context: &[u8], index: Index) {
         if let Some(attempt) = self.attempt.take_if(|attempt| attempt.context == context) {
-            self.confirmed.push_back((index, attempt.reads));
+            self.confirmed.extend(attempt.reads.iter().map(|read| (index, *read)));
+            self.confirmed_at.extend(attempt.reads.iter().map(|read| (*read, index)));
         }
     }
 
     /// Takes the reads that may be served, now that `applied` is applied.
     pub fn take_ready(&mut self, applied: Index) -> Vec<ReadId> {
         let mut ready = Vec::new();
-        self.confirmed.retain_mut(|(index, reads)| {
-            if *index <= applied {
-                ready.append(reads);
-            }
-            *index > applied
-        });
+        while self.confirmed.first().is_some_and(|(index, _)| *index <= applied) {
+            let (_, read) = self.confirmed.pop_first().expect("it was just there");
+            self.confirmed_at.remove(&read);
+            ready.push(read);
+        }
         ready
     }
 
-    /// Puts the reads of the question that is out back, before those that came later.
+    /// Puts the reads of the question that is out back among those that wait for one.
     fn give_up(&mut self) {
-        if let Some(attempt) = self.attempt.take() {
-            self.waiting.splice(0..0, attempt.reads);
+        if let Some(mut attempt) = self.attempt.take() {
+            self.waiting.append(&mut attempt.reads);
         }
     }
 }
@@ -177,13 +180,32 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_read_is_not_served() {
+    fn a_forgotten_read_is_not_served_wherever_it_waits() {
         let mut reads = reads();
-        reads.add(ReadId(1));
-        reads.add(ReadId(2));
+        for id in 1..=5 {
+            reads.add(ReadId(id));
+        }
+        reads.forget(ReadId(5));
         let context = reads.ask(LEADER, Term(4)).unwrap();
         reads.forget(ReadId(1));
-        reads.answered(&context, Index(1));
-        assert_eq!(reads.take_ready(Index(1)), [ReadId(2)]);
+        reads.answered(&context, Index(7));
+        reads.forget(ReadId(4));
+        reads.forget(ReadId(99));
+        assert_eq!(reads.take_ready(Index(6)), []);
+        assert_eq!(reads.take_ready(Index(7)), [ReadId(2), ReadId(3)]);
+        assert!(reads.waiting.is_empty() && reads.confirmed.is_empty() && reads.confirmed_at.is_empty());
+    }
+
+    /// Linear in all reads together it would take minutes.
+    #[test]
+    fn forgetting_many_late_reads_takes_a_moment() {
+        let mut reads = reads();
+        let many = 200_000;
+        (0..many).for_each(|id| reads.add(ReadId(id)));
+        let context = reads.ask(LEADER, Term(4)).unwrap();
+        (many..2 * many).for_each(|id| reads.add(ReadId(id)));
+        reads.answered(&context, Index(7));
+        (0..2 * many).rev().for_each(|id| reads.forget(ReadId(id)));
+        assert_eq!(reads.take_ready(Index(7)), []);
     }
 }

@@ -1,69 +1,115 @@
-//! Promises that wait for the disk (raft-rs.md, lines 4 to 10).
+//! What waits for the disk (raft-rs.md, lines 4 to 10, 19 and 20).
 //!
 //! A vote or an acknowledgement may leave a node only when what it promises is durable: the writes of its own Ready and of
-//! every one before it, even if its own wrote nothing.
+//! every one before it, even if its own wrote nothing. Snapshots stand in the same queue, so that all happens in the order
+//! in which it was written.
+//!
+//! WriteSets have serial numbers of their own, since not every Ready writes and not every write comes from a Ready.
 
 use std::collections::VecDeque;
 
 use super::{RaftBody, RaftMessage};
+use crate::{
+    durable::SnapshotMeta,
+    pool::StateMachine,
+    types::{Index, Term},
+};
 
-/// One Ready on its way to the disk.
+/// What follows once something is durable.
 #[derive(Debug)]
-struct Pending {
-    /// Its number.
-    number: u64,
-    /// A WriteSet of this number is at the store, and not yet told durable.
-    is_written: bool,
-    /// That WriteSet changes term or vote.
-    promise: bool,
-    /// What to say when it is durable.
-    messages: Vec<RaftMessage>,
+pub(super) enum Durable {
+    /// A Ready of raft's.
+    Ready {
+        /// Its number.
+        number: u64,
+        /// What was held back for it.
+        messages: Vec<RaftMessage>,
+    },
+    /// A Ready of raft's with a peer's snapshot in it. Until then raft is told nothing (line 9).
+    Installed {
+        /// Its number.
+        number: u64,
+        /// What was held back for it.
+        messages: Vec<RaftMessage>,
+        /// What the snapshot holds.
+        machine: Box<StateMachine>,
+    },
+    /// A snapshot of this replica's own, and the log without the entries up to `truncated`.
+    Taken {
+        /// What it is of.
+        meta: SnapshotMeta,
+        /// The last entry that leaves the log, and its term.
+        truncated: (Index, Term),
+    },
 }
 
-/// The Readys that are not durable, oldest first.
+/// One thing on its way to the disk.
+#[derive(Debug)]
+struct Pending {
+    /// The number of its WriteSet, which is at the store and not yet told durable.
+    write: Option<u64>,
+    /// That WriteSet changes term or vote.
+    promise: bool,
+    /// What follows.
+    then: Durable,
+}
+
+/// What is not durable, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Unpersisted {
     queue: VecDeque<Pending>,
+    /// How many WriteSets there were.
+    writes: u64,
 }
 
 impl Unpersisted {
-    /// Adds a Ready; `is_written` if a WriteSet was made of it. Returns the messages that promise nothing that is not
-    /// durable: they may leave at once.
-    pub fn hold(
-        &mut self,
-        number: u64,
-        is_written: bool,
-        promise: bool,
-        messages: Vec<RaftMessage>,
-    ) -> Vec<RaftMessage> {
-        let term_in_flight = promise || self.queue.iter().any(|pending| pending.promise);
-        let (free, messages) = messages.into_iter().partition(|message| !term_in_flight && is_free(&message.body));
-        self.queue.push_back(Pending { number, is_written, promise, messages });
-        free
+    /// The number of the next WriteSet.
+    pub fn number_write(&mut self) -> u64 {
+        self.writes += 1;
+        self.writes
+    }
+
+    /// Of the messages of a Ready that is about to be held, takes those that promise nothing that is not durable: they may
+    /// leave at once. `promise` if it changes term or vote.
+    pub fn take_free(&self, promise: bool, messages: &mut Vec<RaftMessage>) -> Vec<RaftMessage> {
+        if promise || self.queue.iter().any(|pending| pending.promise) {
+            return Vec::new();
+        }
+        messages.extract_if(.., |message| is_free(&message.body)).collect()
+    }
+
+    /// Adds what follows once the WriteSet of this number is durable, if there is one, and everything before it.
+    pub fn hold(&mut self, write: Option<u64>, promise: bool, then: Durable) {
+        self.queue.push_back(Pending { write, promise, then });
     }
 
     /// The WriteSets up to `number` are durable.
     pub fn mark_durable(&mut self, number: u64) {
-        for pending in self.queue.iter_mut().take_while(|pending| pending.number <= number) {
-            pending.is_written = false;
+        for pending in self.queue.iter_mut().take_while(|pending| pending.write.is_none_or(|write| write <= number)) {
+            pending.write = None;
         }
     }
 
-    /// Takes the Readys that are durable: the greatest number, and what was held for them. `None` if there is none.
-    pub fn take_durable(&mut self) -> Option<(u64, Vec<RaftMessage>)> {
-        let durable = self.queue.iter().take_while(|pending| !pending.is_written).count();
-        let mut released = None;
-        for pending in self.queue.drain(..durable) {
-            let (number, messages) = released.get_or_insert((0, Vec::new()));
-            *number = pending.number;
-            messages.extend(pending.messages);
-        }
-        released
+    /// Takes the oldest, if it is durable.
+    pub fn take_durable(&mut self) -> Option<Durable> {
+        let is_durable = self.queue.front().is_some_and(|pending| pending.write.is_none());
+        if is_durable { self.queue.pop_front().map(|pending| pending.then) } else { None }
     }
 
     /// Is a WriteSet at the store?
     pub fn is_writing(&self) -> bool {
-        self.queue.iter().any(|pending| pending.is_written)
+        self.queue.iter().any(|pending| pending.write.is_some())
+    }
+
+    /// Is a WriteSet at the store that raft waits for?
+    pub fn is_raft_writing(&self) -> bool {
+        let of_raft = |pending: &Pending| !matches!(pending.then, Durable::Taken { .. });
+        self.queue.iter().any(|pending| pending.write.is_some() && of_raft(pending))
+    }
+
+    /// Is a peer's snapshot at the store?
+    pub fn is_installing(&self) -> bool {
+        self.queue.iter().any(|pending| matches!(pending.then, Durable::Installed { .. }))
     }
 }
 
@@ -75,7 +121,11 @@ fn is_free(body: &RaftBody) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Index, ReplicaId, Term};
+    use crate::{
+        durable::Founders,
+        pool::Limits,
+        types::{ClusterId, ReplicaId},
+    };
 
     fn message(body: RaftBody) -> RaftMessage {
         RaftMessage { to: ReplicaId(1), from: ReplicaId(2), term: Term(3), body }
@@ -90,32 +140,68 @@ mod tests {
         message(RaftBody::HeartbeatResponse { commit: Index(0), context: Default::default() })
     }
 
+    /// Holds a Ready as the replica does, and says what may leave at once.
+    fn hold(unpersisted: &mut Unpersisted, number: u64, write: bool, promise: bool, say: RaftMessage) -> usize {
+        let mut messages = vec![say];
+        let free = unpersisted.take_free(promise, &mut messages).len();
+        let write = write.then(|| unpersisted.number_write());
+        unpersisted.hold(write, promise, Durable::Ready { number, messages });
+        free
+    }
+
+    /// The numbers of the Readys that are durable, and how many messages go out with each.
+    fn durable(unpersisted: &mut Unpersisted) -> Vec<(u64, usize)> {
+        std::iter::from_fn(|| unpersisted.take_durable())
+            .map(|durable| match durable {
+                Durable::Ready { number, messages } => (number, messages.len()),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
     #[test]
     fn line_5_a_ready_that_writes_nothing_waits_for_those_before_it() {
         let mut unpersisted = Unpersisted::default();
-        assert!(unpersisted.hold(1, true, false, vec![]).is_empty());
-        assert!(unpersisted.hold(2, false, false, vec![acknowledgement(7)]).is_empty());
-        assert_eq!(unpersisted.take_durable(), None);
+        hold(&mut unpersisted, 4, true, false, acknowledgement(6));
+        hold(&mut unpersisted, 5, false, false, acknowledgement(7));
+        assert_eq!(durable(&mut unpersisted), []);
         unpersisted.mark_durable(1);
-        assert_eq!(unpersisted.take_durable(), Some((2, vec![acknowledgement(7)])));
+        assert_eq!(durable(&mut unpersisted), [(4, 1), (5, 1)]);
     }
 
     #[test]
     fn line_5_a_heartbeat_is_answered_early_unless_a_term_or_vote_is_in_flight() {
         let mut unpersisted = Unpersisted::default();
-        assert_eq!(unpersisted.hold(1, true, false, vec![heartbeat_response()]), [heartbeat_response()]);
-        assert!(unpersisted.hold(2, true, true, vec![heartbeat_response()]).is_empty());
-        assert!(unpersisted.hold(3, false, false, vec![heartbeat_response()]).is_empty());
+        assert_eq!(hold(&mut unpersisted, 1, true, false, heartbeat_response()), 1);
+        assert_eq!(hold(&mut unpersisted, 2, true, true, heartbeat_response()), 0);
+        assert_eq!(hold(&mut unpersisted, 3, false, false, heartbeat_response()), 0);
         unpersisted.mark_durable(2);
-        let held = unpersisted.take_durable().unwrap();
-        assert_eq!(held, (3, vec![heartbeat_response(), heartbeat_response()]));
+        assert_eq!(durable(&mut unpersisted), [(1, 0), (2, 1), (3, 1)]);
     }
 
     #[test]
     fn line_10_with_nothing_in_flight_a_ready_without_a_write_is_durable_at_once() {
         let mut unpersisted = Unpersisted::default();
-        unpersisted.hold(1, false, false, vec![acknowledgement(3)]);
-        assert_eq!(unpersisted.take_durable(), Some((1, vec![acknowledgement(3)])));
-        assert_eq!(unpersisted.take_durable(), None);
+        hold(&mut unpersisted, 1, false, false, acknowledgement(3));
+        assert_eq!(durable(&mut unpersisted), [(1, 1)]);
+        assert_eq!(durable(&mut unpersisted), []);
+    }
+
+    #[test]
+    fn line_20_a_snapshot_has_its_place_in_the_queue_and_raft_does_not_wait_for_it() {
+        let mut unpersisted = Unpersisted::default();
+        hold(&mut unpersisted, 1, true, false, acknowledgement(3));
+        let write = unpersisted.number_write();
+        let founders = Founders { cluster: ClusterId([0; 16]), limits: Limits::default(), disks: Default::default() };
+        let (index, term) = (Index(3), Term(3));
+        let meta = SnapshotMeta { index, term, voters: vec![], founders, body_bytes: 0, body_sha256: [0; 32] };
+        unpersisted.hold(Some(write), false, Durable::Taken { meta, truncated: (Index(2), Term(3)) });
+        hold(&mut unpersisted, 2, true, false, acknowledgement(4));
+        unpersisted.mark_durable(1);
+        assert!(matches!(unpersisted.take_durable(), Some(Durable::Ready { number: 1, .. })));
+        assert!(unpersisted.take_durable().is_none());
+        unpersisted.mark_durable(2);
+        assert!(matches!(unpersisted.take_durable(), Some(Durable::Taken { .. })));
+        assert!(unpersisted.take_durable().is_none() && unpersisted.is_raft_writing());
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     admission::{Admission, PENDING_COMMANDS_MAX, Permit, RETRIES_MAX, overloaded},
     batch::Measured,
+    metrics::Metrics,
 };
 use crate::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read, Request, Vitals},
@@ -109,6 +110,7 @@ impl Asks {
 #[derive(Clone, Debug)]
 pub struct NodeHandle {
     admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
     asks: Lanes,
     /// Closed when the node has ended.
     alive: mpsc::Sender<Infallible>,
@@ -118,6 +120,8 @@ pub struct NodeHandle {
 pub(super) struct Desk {
     /// Shared with the handles.
     pub admission: Arc<Admission>,
+    /// Shared with the handles.
+    pub metrics: Arc<Metrics>,
     /// What they ask.
     pub asks: Asks,
     /// To be dropped when the node has ended.
@@ -127,11 +131,11 @@ pub(super) struct Desk {
 impl NodeHandle {
     /// A handle, and the node's end of it.
     pub(super) fn new() -> (Self, Desk) {
-        let admission = Arc::new(Admission::default());
+        let (admission, metrics) = (Arc::new(Admission::default()), Arc::new(Metrics::default()));
         let (asks, asked) = Lanes::new();
         let (alive, ended) = mpsc::channel(1);
-        let handle = Self { admission: admission.clone(), asks, alive };
-        (handle, Desk { admission, asks: asked, alive: ended })
+        let handle = Self { admission: admission.clone(), metrics: metrics.clone(), asks, alive };
+        (handle, Desk { admission, metrics, asks: asked, alive: ended })
     }
 
     /// Has a mutation decided; answers within `timeout`, at most [`TIMEOUT_MAX`].
@@ -141,11 +145,17 @@ impl NodeHandle {
     /// under the same key is then safe to send again. A refusal is neither: it is an outcome.
     pub async fn submit(&self, request: Request, timeout: Duration) -> Result<Answered, Failure> {
         let Request { pool, key, actor, action } = request;
+        let draws = if let Action::Draw { count } = action { count.into() } else { 0 };
         let origin = if key.is_some() { KeyOrigin::Caller } else { KeyOrigin::Server };
         let key = key.unwrap_or(RequestKey::new(Millis(0), [0; 10]));
-        let command = Measured::new(Command { pool, key, origin, actor, action }).map_err(NotApplied::Malformed)?;
+        let answer = self.decide(Command { pool, key, origin, actor, action }, deadline(timeout)).await;
+        self.metrics.handle_answer(draws, &answer);
+        answer
+    }
+
+    async fn decide(&self, command: Command, deadline: Instant) -> Result<Answered, Failure> {
+        let command = Measured::new(command).map_err(NotApplied::Malformed)?;
         let permit = self.admission.enter(&command)?;
-        let deadline = deadline(timeout);
         self.ask(|reply| Ask::Submit { command, deadline, permit, reply }).await?
     }
 
@@ -192,8 +202,20 @@ impl NodeHandle {
     /// # Errors
     /// [`NotApplied::NoQuorum`] if no quorum confirmed in time that this node's state is the newest.
     pub async fn read(&self, query: Query, consistency: Consistency, timeout: Duration) -> Result<Read, Failure> {
-        let deadline = deadline(timeout);
-        self.ask(|reply| Ask::Read { query, consistency, deadline, reply }).await?
+        let (asked, deadline, is_check) = (Instant::now(), deadline(timeout), query == Query::Verify);
+        let answer = self.ask(|reply| Ask::Read { query, consistency, deadline, reply }).await.flatten();
+        if consistency == Consistency::Linearizable {
+            self.metrics.handle_read(asked.elapsed(), &answer);
+        }
+        if is_check {
+            self.metrics.handle_verification(&answer);
+        }
+        answer
+    }
+
+    /// What the node counts and measures. Neither the loop nor the store is asked.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The node as it is, at once. Before the cluster is founded its term and indexes are 0.

@@ -36,11 +36,17 @@ impl ReadAsk {
     pub fn answer(self, machine: &StateMachine) {
         if !self.reply.is_closed() {
             let read = Read { index: machine.applied(), now: machine.now(), answer: machine.query(&self.query) };
-            let _ = self.reply.send(Ok(read));
+            self.tell(read);
         }
     }
 
-    fn refuse(self, why: NotApplied) {
+    /// Gives the answer.
+    pub fn tell(self, read: Read) {
+        let _ = self.reply.send(Ok(read));
+    }
+
+    /// Gives none.
+    pub fn refuse(self, why: NotApplied) {
         let _ = self.reply.send(Err(why.into()));
     }
 }
@@ -101,7 +107,8 @@ mod tests {
     fn a_read_is_refused_at_its_deadline_and_no_earlier() {
         let (reply, mut answer) = oneshot::channel();
         let mut reads = Reads::default();
-        let ask = ReadAsk { query: Query::Pools, consistency: Consistency::Linearizable, deadline: Tick(5), reply };
+        let ask =
+            ReadAsk { query: Query::first_pools(), consistency: Consistency::Linearizable, deadline: Tick(5), reply };
         let id = reads.add(ask, 10).unwrap();
         assert_eq!(reads.handle_tick(Tick(4)), []);
         assert!(answer.try_recv().is_err());
@@ -115,7 +122,7 @@ mod tests {
         let mut reads = Reads::default();
         let mut ask = || {
             let (reply, answer) = oneshot::channel();
-            let (query, consistency) = (Query::Pools, Consistency::Linearizable);
+            let (query, consistency) = (Query::first_pools(), Consistency::Linearizable);
             (reads.add(ReadAsk { query, consistency, deadline: Tick(5), reply }, 10), answer)
         };
         assert!((0..READS_MAX).all(|_| ask().0.is_some()));

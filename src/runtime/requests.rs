@@ -258,6 +258,11 @@ impl Requests {
         self.open.is_empty()
     }
 
+    /// How many are not answered.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// The oldest request that is to be sent; turns away those before it that it is too late for. None before there is a
     /// cluster time.
     pub fn peek(&mut self, now: Now) -> Option<&Measured> {
@@ -388,7 +393,7 @@ impl Requests {
             {
                 drop(self.close(id));
             }
-            (Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now }), KeyOrigin::Server) => {
+            (Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now, .. }), KeyOrigin::Server) => {
                 open.command.command.key = self.keys.make(*now);
                 self.place(id, Place::Queued);
             }

@@ -201,7 +201,7 @@ async fn a_node_that_cannot_be_founded_still_stops_and_refuses_in_time() {
     world.start(id);
     let refused = world.node(id).draw(pool(), Some(key(1)), 1, BRIEF).await.unwrap_err();
     assert_eq!(refused, NotApplied::NoLeader.into());
-    let refused = world.node(id).read(Query::Pools, Consistency::Linearizable, BRIEF).await.unwrap_err();
+    let refused = world.node(id).read(Query::first_pools(), Consistency::Linearizable, BRIEF).await.unwrap_err();
     assert_eq!(refused, NotApplied::NoQuorum.into());
     assert_eq!(world.stop(id).await, Stopped::Asked);
 }

@@ -17,7 +17,7 @@ const NEAR_MS: u64 = 30_000;
 
 async fn cluster_now(handle: &NodeHandle) -> Millis {
     let read = eventually("a read is answered", async || {
-        handle.read(Query::Pools, Consistency::Linearizable, BRIEF).await.ok()
+        handle.read(Query::first_pools(), Consistency::Linearizable, BRIEF).await.ok()
     });
     read.await.now
 }

@@ -1,18 +1,26 @@
 //! N replicas, a bag of messages and a disk each, stepped by hand. No clock, no thread, no async.
 //!
-//! A disk is what is durable (`image`) and what is on its way (`queued`): a crash keeps any prefix of the latter. Every
-//! applied index is compared with what any other replica has ever applied there.
+//! What is queued for a disk gets there in order: a crash keeps any prefix of it. Whatever a replica applies or answers goes
+//! past the observer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tombola::{
-    durable::{FoundingWrite, Identity, RecoveredLog, WriteSet},
+    durable::{FoundingWrite, Identity, RecoveredLog},
     pool::{Answer, Command, Limits, PoolId, PoolState, Query},
     replica::{
-        Config, Input, Output, ProposalId, ProposalResult, RaftMessage, ReadId, Replica, Role,
+        Checkpoint, Config, Input, Output, ProposalId, ProposalResult, RaftMessage, ReadId, Replica, Role,
+        SnapshotPolicy,
         founding::{Founding, FoundingOutput},
     },
-    types::{ClusterId, DiskId, Entropy, HistoryDigest, Index, Millis, ReplicaId, ShardId},
+    types::{ClusterId, DiskId, Entropy, Index, Millis, ReplicaId, ShardId},
+};
+use tombola_sim::check::Report;
+
+use crate::{
+    disk::Disk,
+    observe::{Observer, Seen},
+    transfer::{Arrived, Chunk, Counts, Taking},
 };
 
 pub const HEARTBEAT_TICKS: usize = 2;
@@ -21,12 +29,52 @@ pub const ELECTION_TICKS: usize = 10;
 /// A replica, its disk, and what it has answered.
 pub struct Node {
     pub identity: Identity,
-    pub image: RecoveredLog,
-    pub queued: VecDeque<WriteSet>,
+    pub disk: Disk,
     pub replica: Option<Replica>,
     pub incarnation: u64,
+    /// Up to where what it applied was observed.
+    applied: Index,
+    /// Its own snapshot that is being staged.
+    pub taking: Option<Taking>,
+    /// The snapshot that it sends, to whom and how announced.
+    pub sending: Option<(ReplicaId, RaftMessage)>,
+    /// The announcement of the snapshot that is being staged.
+    pub receiving: Option<RaftMessage>,
+    /// A peer's that is whole.
+    pub arrived: Option<Arrived>,
     pub results: BTreeMap<ProposalId, ProposalResult>,
     pub reads: BTreeMap<ReadId, (Index, PoolState)>,
+}
+
+impl Node {
+    fn new(identity: Identity, image: RecoveredLog) -> Self {
+        Self {
+            identity,
+            disk: Disk::new(image),
+            replica: None,
+            incarnation: 0,
+            applied: Index(0),
+            taking: None,
+            sending: None,
+            receiving: None,
+            arrived: None,
+            results: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        }
+    }
+}
+
+/// What all replicas of a cluster are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub snapshots: SnapshotPolicy,
+    pub checkpoint_every: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { snapshots: SnapshotPolicy::default(), checkpoint_every: tombola::replica::CHECKPOINT_EVERY }
+    }
 }
 
 pub struct Cluster {
@@ -34,8 +82,9 @@ pub struct Cluster {
     pub network: Vec<RaftMessage>,
     /// Directed links that lose everything.
     pub cut: BTreeSet<(ReplicaId, ReplicaId)>,
-    /// What was applied where, by whoever was first.
-    history: BTreeMap<Index, HistoryDigest>,
+    pub observer: Observer,
+    pub counts: Counts,
+    settings: Settings,
     seed: u64,
     last_id: u64,
     pub now: Millis,
@@ -43,25 +92,15 @@ pub struct Cluster {
 
 impl Cluster {
     /// Founds a cluster of replicas 1 to `count` and starts them.
-    pub fn new(count: u64, seed: u64) -> Self {
-        let images = found(count);
-        let nodes = images.into_iter().map(|(identity, image)| {
-            let node = Node {
-                identity,
-                image,
-                queued: VecDeque::new(),
-                replica: None,
-                incarnation: 0,
-                results: BTreeMap::new(),
-                reads: BTreeMap::new(),
-            };
-            (identity.replica, node)
-        });
+    pub fn new(count: u64, seed: u64, settings: Settings) -> Self {
+        let nodes = found(count).into_iter().map(|(identity, image)| (identity.replica, Node::new(identity, image)));
         let mut cluster = Self {
             nodes: nodes.collect(),
             network: Vec::new(),
             cut: BTreeSet::new(),
-            history: BTreeMap::new(),
+            observer: Observer::default(),
+            counts: Counts::default(),
+            settings,
             seed,
             last_id: 0,
             now: Millis(1_000_000),
@@ -90,42 +129,91 @@ impl Cluster {
             .map(|replica| replica.status().replica)
     }
 
+    pub fn is_cut(&self, from: ReplicaId, to: ReplicaId) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
+    pub(crate) fn node(&mut self, id: ReplicaId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("a replica of the cluster")
+    }
+
     /// Hands a replica an input and takes all its outputs.
     pub fn input(&mut self, id: ReplicaId, input: Input) {
-        let node = self.nodes.get_mut(&id).expect("a replica of the cluster");
-        let Some(replica) = &mut node.replica else { return };
+        let Some(replica) = &mut self.node(id).replica else { return };
         replica.handle(input).unwrap_or_else(|broken| panic!("replica {id}: {broken}"));
         self.take_outputs(id);
     }
 
     fn take_outputs(&mut self, id: ReplicaId) {
+        let replica = self.node(id).replica.as_mut().expect("the replica is up");
+        let outputs: Vec<_> = std::iter::from_fn(|| replica.poll_output()).collect();
+        let installed = outputs.iter().find_map(|output| match output {
+            Output::SnapshotSettled { index, installed: true } => Some(*index),
+            _ => None,
+        });
+        self.observe_applied(id, installed);
+        for output in outputs {
+            self.take_output(id, output);
+        }
+    }
+
+    /// Shows the observer what was applied: raft hands out what is durable here, so the disk has it.
+    fn observe_applied(&mut self, id: ReplicaId, installed: Option<Index>) {
         let node = self.nodes.get_mut(&id).expect("a replica of the cluster");
-        let replica = node.replica.as_mut().expect("the replica is up");
-        while let Some(output) = replica.poll_output() {
-            match output {
-                Output::Send { to, message } => {
-                    assert_eq!((message.from, message.to), (id, to));
-                    if !self.cut.contains(&(id, to)) {
-                        self.network.push(message);
-                    }
-                }
-                Output::Persist(write) => node.queued.push_back(write),
-                Output::Proposal { id, result } => {
-                    assert!(node.results.insert(id, result).is_none(), "a proposal is answered once");
-                }
-                Output::TakeSnapshot(_) | Output::SendSnapshot { .. } | Output::Checkpoint(_) | Output::Discard(_) => {}
-                Output::ReadReady(read) => {
-                    let pool = read_default(replica);
-                    assert!(node.reads.insert(read, (replica.machine().applied(), pool)).is_none());
+        let (replica, image) = (node.replica.as_ref().expect("the replica is up"), &node.disk.image);
+        if let Some(at) = installed {
+            self.observer.see(id, &Seen::Installed { at });
+            node.applied = at;
+        }
+        let applied = replica.machine().applied();
+        let from = (node.applied.0 - image.truncated.0.0) as usize;
+        let to = (applied.0 - image.truncated.0.0) as usize;
+        for entry in &image.entries[from..to] {
+            let history = replica.history_at(entry.index).expect("it was applied just now");
+            self.observer.see(id, &Seen::Applied { entry, history });
+        }
+        node.applied = applied;
+        self.observer.see(id, &Seen::Rested { status: &replica.status() });
+    }
+
+    fn take_output(&mut self, id: ReplicaId, output: Output) {
+        let node = self.nodes.get_mut(&id).expect("a replica of the cluster");
+        match output {
+            Output::Send { to, message } => {
+                assert_eq!((message.from, message.to), (id, to));
+                if !self.cut.contains(&(id, to)) {
+                    self.network.push(message);
                 }
             }
+            Output::Persist(write) => node.disk.queue(write),
+            Output::Proposal { id: proposal, result } => {
+                self.observer.see(id, &Seen::Answered { id: proposal, result: &result });
+                assert!(node.results.insert(proposal, result).is_none(), "a proposal is answered once");
+            }
+            Output::ReadReady(read) => {
+                let replica = node.replica.as_ref().expect("the replica is up");
+                self.observer.see(id, &Seen::ReadServed { id: read, machine: replica.machine() });
+                let served = (replica.machine().applied(), read_default(replica));
+                assert!(node.reads.insert(read, served).is_none(), "a read is served once");
+            }
+            Output::TakeSnapshot(take) => self.begin_taking(id, take),
+            Output::SendSnapshot { to, message } => {
+                self.counts.sent += 1;
+                assert!(node.sending.replace((to, message)).is_none(), "line 43: one transfer at a time");
+            }
+            Output::SnapshotSettled { installed: true, .. } => self.counts.installed += 1,
+            Output::SnapshotSettled { installed: false, .. } => (node.disk.staged, node.receiving) = (None, None),
+            Output::Checkpoint(checkpoint) => self.tell(id, checkpoint),
+            Output::Discard(garbage) => drop(garbage),
         }
-        let digests = replica.machine().digests();
-        let first = self.history.entry(digests.index).or_insert(digests.history);
-        assert_eq!(*first, digests.history, "replica {id} has another history at {}", digests.index);
-        for (&index, digest) in self.history.range(..digests.index).rev().take(64) {
-            let ours = replica.history_at(index);
-            assert!(ours.is_none_or(|ours| ours == *digest), "replica {id} has another history at {index}");
+    }
+
+    /// A checkpoint goes to whoever can hear it; it may not be the first to have come that far.
+    fn tell(&mut self, from: ReplicaId, checkpoint: Checkpoint) {
+        for to in self.ids() {
+            if to != from && self.is_up(to) && !self.is_cut(from, to) {
+                self.input(to, Input::Checkpoint { from, checkpoint });
+            }
         }
     }
 
@@ -143,34 +231,44 @@ impl Cluster {
 
     /// Makes the oldest queued WriteSet of a replica durable and tells it.
     pub fn persist(&mut self, id: ReplicaId) {
-        let node = self.nodes.get_mut(&id).expect("a replica of the cluster");
-        if let Some(write) = node.queued.pop_front() {
-            write_to(&mut node.image, &write);
-            self.input(id, Input::Persisted { number: write.number });
+        let disk = &mut self.node(id).disk;
+        let snapshot = disk.image.snapshot.meta.index;
+        if let Some(number) = disk.write_next() {
+            let is_new = self.nodes[&id].disk.image.snapshot.meta.index > snapshot;
+            let installed = self.counts.installed;
+            self.input(id, Input::Persisted { number });
+            self.counts.taken += usize::from(is_new && self.counts.installed == installed);
         }
     }
 
     /// Ends a replica; `kept` of its queued WriteSets made it to the disk, though nobody was told.
     pub fn crash(&mut self, id: ReplicaId, kept: usize) {
-        let node = self.nodes.get_mut(&id).expect("a replica of the cluster");
-        node.replica = None;
-        let queued = std::mem::take(&mut node.queued);
-        queued.iter().take(kept).for_each(|write| write_to(&mut node.image, write));
+        if !self.is_up(id) {
+            return;
+        }
+        self.count_crash(id, kept);
+        let node = self.node(id);
+        node.disk.crash(kept);
+        (node.replica, node.taking, node.sending, node.receiving, node.arrived) = Default::default();
     }
 
     /// Starts a replica on what its disk holds.
     pub fn restart(&mut self, id: ReplicaId) {
+        let (settings, seed) = (self.settings, self.seed);
         let node = self.nodes.get_mut(&id).expect("a replica of the cluster");
         node.incarnation += 1;
         let config = Config {
             heartbeat_ticks: HEARTBEAT_TICKS,
             election_ticks: ELECTION_TICKS,
-            election_seed: self.seed,
+            election_seed: seed,
             boot_nonce: node.incarnation,
-            snapshots: Default::default(),
-            checkpoint_every: tombola::replica::CHECKPOINT_EVERY,
+            snapshots: settings.snapshots,
+            checkpoint_every: settings.checkpoint_every,
         };
-        let replica = Replica::new(config, node.identity, node.image.clone());
+        let recovered = node.disk.open();
+        node.applied = recovered.snapshot.meta.index;
+        self.observer.see(id, &Seen::Started { at: node.applied });
+        let replica = Replica::new(config, node.identity, recovered);
         node.replica = Some(replica.unwrap_or_else(|broken| panic!("replica {id}: {broken}")));
         self.take_outputs(id);
     }
@@ -178,6 +276,9 @@ impl Cluster {
     pub fn propose(&mut self, at: ReplicaId, commands: Vec<Command>) -> Vec<ProposalId> {
         let commands: Vec<_> = commands.into_iter().map(|command| (ProposalId(self.next_id()), command)).collect();
         let ids = commands.iter().map(|(id, _)| *id).collect();
+        for (id, command) in &commands {
+            self.observer.see(at, &Seen::Proposed { id: *id, command });
+        }
         let mut entropy = [0; 32];
         entropy[..8].copy_from_slice(&self.last_id.to_le_bytes());
         entropy[8..16].copy_from_slice(&self.seed.to_le_bytes());
@@ -187,6 +288,7 @@ impl Cluster {
 
     pub fn read(&mut self, at: ReplicaId) -> ReadId {
         let read = ReadId(self.next_id());
+        self.observer.see(at, &Seen::ReadAsked { id: read });
         self.input(at, Input::Read(read));
         read
     }
@@ -196,18 +298,33 @@ impl Cluster {
         self.last_id
     }
 
-    /// Delivers and persists until nothing is left to do.
+    /// Delivers, persists and moves snapshots until nothing is left to do.
     pub fn settle(&mut self) {
         loop {
             while !self.network.is_empty() {
                 self.deliver(self.network.len() - 1);
             }
-            let busy: Vec<_> = self.ids().into_iter().filter(|id| !self.nodes[id].queued.is_empty()).collect();
+            let is_busy = |id: &ReplicaId| !self.nodes[id].disk.queued.is_empty() || self.is_busy_with_snapshots(*id);
+            let busy: Vec<_> = self.ids().into_iter().filter(is_busy).collect();
             if busy.is_empty() {
                 return;
             }
-            busy.into_iter().for_each(|id| self.persist(id));
+            for id in busy {
+                self.persist(id);
+                self.stage(id);
+                self.transfer(id, Chunk::Arrives);
+                self.hand_over(id);
+            }
         }
+    }
+
+    /// Shows the observer what every replica has in the end, and has all that it saw judged.
+    pub fn verdict(&mut self) -> Report {
+        for (id, node) in &self.nodes {
+            let machine = node.replica.as_ref().expect("all are up in the end").machine();
+            self.observer.see(*id, &Seen::Survived { machine });
+        }
+        self.observer.verdict()
     }
 
     /// Ticks everybody, settling in between.
@@ -239,20 +356,6 @@ pub fn read_default(replica: &Replica) -> PoolState {
         Answer::Pool(pool) => pool,
         other => panic!("not a pool: {other:?}"),
     }
-}
-
-/// What a store does with a WriteSet.
-pub fn write_to(image: &mut RecoveredLog, write: &WriteSet) {
-    if let Some(first) = write.entries.first() {
-        image.entries.retain(|entry| entry.index < first.index);
-        image.entries.extend(write.entries.iter().cloned());
-    }
-    if let Some(hard_state) = write.hard_state {
-        assert!(hard_state.term >= image.hard_state.term, "terms never fall on a disk");
-        image.hard_state = hard_state;
-    }
-    let last = image.entries.last().map_or(image.snapshot.meta.index, |entry| entry.index);
-    assert!(image.hard_state.commit <= last, "line 20: commit {} beyond {last}", image.hard_state.commit);
 }
 
 pub fn identity(replica: u64) -> Identity {

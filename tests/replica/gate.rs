@@ -8,7 +8,7 @@ use tombola::{
     types::{Index, ReplicaId, Term},
 };
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Settings};
 
 fn message(body: RaftBody) -> RaftMessage {
     RaftMessage { to: ReplicaId(1), from: ReplicaId(2), term: Term(1), body }
@@ -28,7 +28,7 @@ fn heard(cluster: &mut Cluster, message: RaftMessage) -> bool {
 
 #[test]
 fn line_57_another_sender_or_receiver_is_dropped() {
-    let mut cluster = Cluster::new(3, 1);
+    let mut cluster = Cluster::new(3, 1, Settings::default());
     let good = message(RaftBody::Heartbeat { commit: Index(1), context: Bytes::new() });
     assert!(!heard(&mut cluster, RaftMessage { from: ReplicaId(3), ..good.clone() }));
     assert!(!heard(&mut cluster, RaftMessage { to: ReplicaId(3), ..good.clone() }));
@@ -37,7 +37,7 @@ fn line_57_another_sender_or_receiver_is_dropped() {
 
 #[test]
 fn lines_58_to_60_what_is_malformed_is_dropped() {
-    let mut cluster = Cluster::new(3, 1);
+    let mut cluster = Cluster::new(3, 1, Settings::default());
     let entry = |index, term| Entry {
         index: Index(index),
         term: Term(term),
@@ -72,7 +72,7 @@ fn lines_58_to_60_what_is_malformed_is_dropped() {
 
 #[test]
 fn line_62_a_leader_that_knows_more_of_our_disk_than_we_do_stops_us() {
-    let mut cluster = Cluster::new(3, 1);
+    let mut cluster = Cluster::new(3, 1, Settings::default());
     let replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
     let message = message(RaftBody::Heartbeat { commit: Index(5), context: Bytes::new() });
     let broken = replica.handle(Input::Message { from: ReplicaId(2), message }).unwrap_err();
@@ -81,7 +81,7 @@ fn line_62_a_leader_that_knows_more_of_our_disk_than_we_do_stops_us() {
 
 #[test]
 fn line_62_an_append_that_contradicts_what_is_committed_stops_us() {
-    let mut cluster = Cluster::new(3, 1);
+    let mut cluster = Cluster::new(3, 1, Settings::default());
     let replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
     let body = RaftBody::Append { index: Index(1), log_term: Term(2), commit: Index(1), entries: vec![] };
     let message = RaftMessage { term: Term(2), ..message(body) };
@@ -92,7 +92,7 @@ fn line_62_an_append_that_contradicts_what_is_committed_stops_us() {
 /// raft-rs adds 1 to a hint, and a release build stops at an overflow.
 #[test]
 fn line_60_a_leader_drops_answers_to_what_it_never_sent() {
-    let mut cluster = Cluster::new(3, 1);
+    let mut cluster = Cluster::new(3, 1, Settings::default());
     let leader = cluster.elect();
     let term = cluster.replica(leader).term();
     for (index, reject, reject_hint) in [(9, false, 0), (9, true, 0), (2, true, u64::MAX), (2, true, 9)] {
@@ -107,7 +107,7 @@ fn line_60_a_leader_drops_answers_to_what_it_never_sent() {
 /// raft-rs panics at a leader whose log is not persisted.
 #[test]
 fn line_60_a_vote_that_was_not_asked_for_elects_nobody() {
-    let mut cluster = Cluster::new(3, 1);
+    let mut cluster = Cluster::new(3, 1, Settings::default());
     let leader = cluster.elect();
     let (id, other) = (ReplicaId(leader.0 % 3 + 1), ReplicaId((leader.0 + 1) % 3 + 1));
     let term = cluster.replica(leader).term();
@@ -133,7 +133,7 @@ fn line_60_a_vote_that_was_not_asked_for_elects_nobody() {
 fn line_60_after_the_gate_raft_never_panics() {
     for seed in 0..300 {
         let rng = &mut StdRng::seed_from_u64(seed);
-        let mut cluster = Cluster::new(3, seed);
+        let mut cluster = Cluster::new(3, seed, Settings::default());
         if seed % 3 != 0 {
             let leader = cluster.elect();
             if seed % 3 == 1 && leader != ReplicaId(1) {

@@ -1,87 +1,162 @@
-//! Three and five replicas in lock step through loss, duplication, reordering, crashes that lose what was not durable,
-//! cuts, retries of one key at several replicas, and transfers; then healed, and asked whether anything was lost or twice.
-
-use std::collections::BTreeMap;
+//! One, three and five replicas in lock step through loss, duplication, reordering, crashes that lose what was not durable,
+//! cuts, retries of one key at several replicas, transfers of leadership, snapshots taken, sent, torn off and installed;
+//! then healed, and asked whether anything was lost or twice. What they do meanwhile is judged by the observer.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tombola::{
-    pool::{
-        Action, Actor, Answer, CatalogItem, Command, Effect, KeyOrigin, Outcome, PoolId, Query, Remembered, RequestKey,
-        Stock, Weight,
-    },
-    replica::{Input, ProposalId, ProposalResult, ReadId, Role},
-    types::{Index, Millis, ReplicaId},
+    pool::{Action, Actor, CatalogItem, Command, KeyOrigin, PoolId, RequestKey, Stock, Weight},
+    replica::{Input, RaftMessage, Role, SnapshotPolicy},
+    types::{Millis, ReplicaId},
+};
+use tombola_sim::check::{Report, draw::Tally};
+
+use crate::{
+    cluster::{Cluster, Settings},
+    transfer::{Chunk, Counts},
 };
 
-use crate::cluster::{Cluster, read_default};
-
-const STEPS: usize = 1_500;
+const STEPS: usize = 3_000;
 const SEEDS: u64 = 1_000;
 
-/// A run: the cluster, and what its clients did and were told.
+/// A run: the cluster, and what its clients asked for.
 struct Run {
     cluster: Cluster,
     rng: StdRng,
     commands: Vec<Command>,
-    /// Which command a proposal is a try of.
-    tries: BTreeMap<ProposalId, usize>,
-    /// The outcome told for a command, by whoever was first.
-    told: BTreeMap<usize, Outcome>,
-    /// The greatest index told before a read was asked for.
-    reads: BTreeMap<ReadId, Index>,
-    reads_served: usize,
+    /// In a thousand steps, how often power fails somewhere.
+    crashes_planned: u32,
+    /// How often a replica is cut off from all others.
+    isolations: u32,
+    /// Now and then somebody is left behind for long, and then all are together for long.
+    leaves_behind: bool,
+    steps: usize,
+    /// Messages that come much later.
+    held_up: Vec<RaftMessage>,
+    /// How often all that are down start again.
+    restarts: u32,
+    /// How often all cuts end.
+    mendings: u32,
     crashes: usize,
+    /// What was judged in the end.
+    report: Report,
 }
 
 impl Run {
     fn new(count: u64, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let settings = settings(&mut rng);
         Self {
-            cluster: Cluster::new(count, seed),
-            rng: StdRng::seed_from_u64(seed),
+            cluster: Cluster::new(count, seed, settings),
+            crashes_planned: *[1, 4, 10].choose(&mut rng).unwrap(),
+            isolations: *[1, 4, 8].choose(&mut rng).unwrap(),
+            leaves_behind: rng.random_bool(0.5),
+            steps: 0,
+            held_up: Vec::new(),
+            restarts: *[4, 10, 30].choose(&mut rng).unwrap(),
+            mendings: *[3, 6, 20].choose(&mut rng).unwrap(),
+            rng,
             commands: vec![catalog()],
-            tries: BTreeMap::new(),
-            told: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            reads_served: 0,
             crashes: 0,
+            report: Report::default(),
         }
     }
 
     fn step(&mut self) {
         let ids = self.cluster.ids();
         let id = *ids.choose(&mut self.rng).unwrap();
-        match self.rng.random_range(0..100) {
-            0..12 => {
-                self.cluster.now.0 += 5;
-                self.cluster.tick(id);
+        match self.rng.random_range(0..1_000) {
+            100..540 if !self.cluster.network.is_empty() => self.deliver(),
+            540..700 => self.cluster.persist(id),
+            700..820 => {
+                let leader = self.cluster.leader().filter(|_| self.rng.random_bool(0.5));
+                self.propose(leader.unwrap_or(id));
             }
-            12..58 if !self.cluster.network.is_empty() => self.deliver(),
-            58..76 => self.cluster.persist(id),
-            76..90 => self.propose(id),
-            90..94 => {
-                let told = self.told.values().map(|outcome| outcome.index).max();
-                let read = self.cluster.read(id);
-                self.reads.insert(read, told.unwrap_or_default());
-            }
-            94..95 => self.crash(id),
-            95..97 => self.restart_all(),
-            97 => {
+            820..860 => _ = self.cluster.read(id),
+            860..866 => {
                 let to = *ids.choose(&mut self.rng).unwrap();
                 if self.cluster.is_up(id) && self.cluster.replica(id).check_transfer(to).is_ok() {
                     self.cluster.input(id, Input::Transfer { to });
                 }
             }
-            98 => {
+            866..874 => {
                 let to = *ids.choose(&mut self.rng).unwrap();
+                self.hold_up(id, to);
                 self.cluster.cut.insert((id, to));
                 self.cluster.input(id, Input::Unreachable { peer: to });
             }
-            _ => self.cluster.cut.clear(),
+            874..910 => self.cluster.stage(id),
+            910..960 => self.transfer(id),
+            960..990 => self.cluster.hand_over(id),
+            990..1_000 => {
+                if let Some(leader) = self.cluster.leader() {
+                    self.cluster.send_unasked(leader, id);
+                    self.cluster.hand_over(id);
+                }
+            }
+            // Time passes, and faster when nothing is under way.
+            _ => {
+                self.cluster.now.0 += 5;
+                self.cluster.tick(id);
+            }
         }
-        self.collect();
+        self.steps += 1;
+        match self.steps % 800 {
+            0 if self.leaves_behind => self.isolate(id),
+            400 if self.leaves_behind => {
+                self.restart_all();
+                self.cluster.cut.clear();
+            }
+            _ => {}
+        }
+        let flips = self.cluster.nodes[&id].disk.has_queued_snapshot();
+        if self.happens(if flips { 10 * self.crashes_planned } else { self.crashes_planned }) {
+            self.crash(id);
+        }
+        if self.happens(4) {
+            self.cluster.network.append(&mut self.held_up);
+        }
+        if self.happens(self.isolations) {
+            self.isolate(id);
+        }
+        if self.happens(self.restarts) {
+            self.restart_all();
+        }
+        if self.happens(self.mendings) {
+            self.cluster.cut.clear();
+        }
     }
 
-    /// Some message, now and then lost or delivered again later.
+    /// Something that happens so often in a thousand steps.
+    fn happens(&mut self, often: u32) -> bool {
+        self.rng.random_range(0..1_000) < often
+    }
+
+    /// What is under way on a link comes much later, if at all.
+    fn hold_up(&mut self, from: ReplicaId, to: ReplicaId) {
+        let on_link = |message: &mut RaftMessage| (message.from, message.to) == (from, to);
+        self.held_up.extend(self.cluster.network.extract_if(.., on_link));
+    }
+
+    /// Cuts a replica off from all others, both ways, so that it falls behind.
+    fn isolate(&mut self, id: ReplicaId) {
+        for other in self.cluster.ids() {
+            self.hold_up(other, id);
+            self.cluster.cut.extend([(id, other), (other, id)]);
+        }
+    }
+
+    fn transfer(&mut self, id: ReplicaId) {
+        let chunk = match self.rng.random_range(0..20) {
+            0 => Chunk::GivenUp,
+            1 => Chunk::ArrivesUnheard,
+            2 | 3 => Chunk::Lost,
+            4 | 5 => Chunk::ArrivesAgain,
+            _ => Chunk::Arrives,
+        };
+        self.cluster.transfer(id, chunk);
+    }
+
+    /// Some message, now and then lost, delivered again later, or held up for long.
     fn deliver(&mut self) {
         let position = self.rng.random_range(0..self.cluster.network.len());
         match self.rng.random_range(0..20) {
@@ -91,6 +166,7 @@ impl Run {
                 self.cluster.deliver(position);
                 self.cluster.network.push(copy);
             }
+            2 => self.held_up.push(self.cluster.network.swap_remove(position)),
             _ => self.cluster.deliver(position),
         }
     }
@@ -107,15 +183,14 @@ impl Run {
             }
         }
         let commands = chosen.iter().map(|&number| self.commands[number].clone()).collect();
-        let ids = self.cluster.propose(at, commands);
-        self.tries.extend(ids.into_iter().zip(chosen));
+        self.cluster.propose(at, commands);
     }
 
     /// Power is cut: whatever was queued for the disk is there up to some point.
     fn crash(&mut self, id: ReplicaId) {
-        let kept = self.rng.random_range(0..=self.cluster.nodes[&id].queued.len());
+        let kept = self.rng.random_range(0..=self.cluster.nodes[&id].disk.queued.len());
+        self.crashes += usize::from(self.cluster.is_up(id));
         self.cluster.crash(id, kept);
-        self.crashes += 1;
     }
 
     fn restart_all(&mut self) {
@@ -126,74 +201,41 @@ impl Run {
         }
     }
 
-    /// Takes what the replicas answered, and checks it against what was told before.
-    fn collect(&mut self) {
-        for node in self.cluster.nodes.values_mut() {
-            for (id, result) in std::mem::take(&mut node.results) {
-                if let ProposalResult::Applied(outcome) = result {
-                    let told = self.told.entry(self.tries[&id]).or_insert_with(|| outcome.clone());
-                    assert_eq!((told.index, &told.result), (outcome.index, &outcome.result), "one key, one outcome");
-                }
-            }
-            for (read, (served_at, _)) in std::mem::take(&mut node.reads) {
-                let told_before = self.reads[&read];
-                assert!(served_at >= told_before, "a read at {served_at} misses what was told at {told_before}");
-                self.reads_served += 1;
-            }
-        }
-    }
-
     /// Ends all faults; a majority can talk from now on.
     fn heal(&mut self) {
         self.cluster.cut.clear();
         self.restart_all();
         self.cluster.settle();
         let leader = self.cluster.elect();
-        self.commands.push(draw(self.commands.len(), self.cluster.now));
-        let fresh = self.commands.len() - 1;
-        let ids = self.cluster.propose(leader, vec![self.commands[fresh].clone()]);
-        self.tries.extend(ids.into_iter().map(|id| (id, fresh)));
-        let read = self.cluster.read(leader);
-        self.reads.insert(read, Index(0));
-        let served = self.reads_served;
+        let fresh = draw(self.commands.len(), self.cluster.now);
+        self.commands.push(fresh.clone());
+        self.cluster.propose(leader, vec![fresh.clone()]);
+        let served = self.cluster.observer.reads_served;
+        self.cluster.read(leader);
         self.cluster.run(10);
-        self.collect();
-        assert!(self.told.contains_key(&fresh), "alive: a fresh draw is decided");
-        assert!(self.reads_served > served, "alive: a fresh read is served");
+        assert!(self.cluster.observer.told.contains_key(&(fresh.pool, fresh.key)), "alive: a fresh draw is decided");
+        assert!(self.cluster.observer.reads_served > served, "alive: a fresh read is served");
     }
 
-    /// Every replica remembers what was told, and stock is what was added less what was given.
-    fn check(&self) {
+    /// Every replica ends where the others do, and all that they did, answered and have is what it must be.
+    fn judge(&mut self) {
         let digests = self.cluster.replica(ReplicaId(1)).machine().digests();
         for id in self.cluster.ids() {
-            let replica = self.cluster.replica(id);
-            assert_eq!(replica.machine().digests(), digests, "replica {id} differs");
-            for (&number, told) in &self.told {
-                let query = Query::Outcome(PoolId::default_pool(), self.commands[number].key);
-                let Answer::Outcome(Remembered::Outcome(outcome)) = replica.machine().query(&query) else {
-                    panic!("replica {id} has lost command {number}");
-                };
-                assert_eq!((outcome.index, &outcome.result), (told.index, &told.result), "durable");
-            }
-            let pool = read_default(replica);
-            let mut given = 0;
-            for command in &self.commands {
-                let query = Query::Outcome(PoolId::default_pool(), command.key);
-                if let Answer::Outcome(Remembered::Outcome(outcome)) = replica.machine().query(&query) {
-                    given += awards(&outcome);
-                }
-            }
-            let awarded: u64 = pool.items.iter().map(|item| item.awarded).sum();
-            assert_eq!(awarded, given, "exactly once: every award belongs to one key");
+            assert_eq!(self.cluster.replica(id).machine().digests(), digests, "replica {id} differs");
         }
+        self.report = self.cluster.verdict();
     }
 }
 
-fn awards(outcome: &Outcome) -> u64 {
-    match &outcome.result {
-        Ok(Effect::Drawn { steps, .. }) => steps.iter().filter(|step| step.item().is_some()).count() as u64,
-        _ => 0,
-    }
+/// Snapshots every few entries, or hardly ever; logs that are cut close, and such that wait for the slowest.
+fn settings(rng: &mut StdRng) -> Settings {
+    let snapshots = SnapshotPolicy {
+        log_bytes_min: rng.random_range(100..1_500),
+        trailing_entries: rng.random_range(0..20),
+        trailing_bytes: rng.random_range(0..2_000),
+        log_bytes_max: rng.random_range(200..4_000),
+    };
+    Settings { snapshots, checkpoint_every: rng.random_range(1..20) }
 }
 
 fn command(number: usize, now: Millis, action: Action) -> Command {
@@ -226,35 +268,46 @@ fn run(count: u64, seed: u64) -> Run {
     let mut run = Run::new(count, seed);
     (0..STEPS).for_each(|_| run.step());
     run.heal();
-    run.check();
+    run.judge();
     run
 }
 
 /// Runs every seed, and sees to it that they were worth it.
-fn runs(count: u64) {
-    let (mut told, mut reads, mut crashes, mut leaders) = (0, 0, 0, 0);
+fn runs(count: u64) -> Counts {
+    let (mut told, mut reads, mut crashes, mut leaders, mut counts) = (0, 0, 0, 0, Counts::default());
+    let mut draws = Tally::default();
     for seed in 0..SEEDS {
         let run =
             std::panic::catch_unwind(|| run(count, seed)).unwrap_or_else(|_| panic!("{count} replicas, seed {seed}"));
-        told += run.told.len();
-        reads += run.reads_served;
+        told += run.cluster.observer.told.len();
+        reads += run.cluster.observer.reads_served;
         crashes += run.crashes;
+        counts.add(&run.cluster.counts);
+        draws.merge(&run.report.draws);
         let led = run.cluster.ids().iter().filter(|id| run.cluster.replica(**id).role() == Role::Leader).count();
         assert_eq!(led, 1);
         leaders += usize::from(run.cluster.replica(ReplicaId(1)).term().0 > 2);
     }
     let seeds = SEEDS as usize;
     assert!(told > 10 * seeds && reads > 5 * seeds && crashes > 5 * seeds && leaders > seeds / 2);
+    draws.check().unwrap_or_else(|violation| panic!("{count} replicas: {violation}"));
+    println!("{count} replicas: {counts:?}");
+    counts
+}
+
+/// Of everything that can happen to snapshots, all did.
+fn check_worth(counts: &Counts) {
+    counts.all().into_iter().for_each(|(what, count)| assert!(count > 0, "{what} never happened: {counts:?}"));
 }
 
 #[test]
 fn three_replicas_lose_nothing_and_give_nothing_twice() {
-    runs(3);
+    check_worth(&runs(3));
 }
 
 #[test]
 fn five_replicas_lose_nothing_and_give_nothing_twice() {
-    runs(5);
+    check_worth(&runs(5));
 }
 
 #[test]

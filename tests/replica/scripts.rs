@@ -9,7 +9,7 @@ use tombola::{
     types::{Millis, ReplicaId},
 };
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Settings};
 
 /// What a script can say.
 #[derive(goldenscript::Command)]
@@ -73,7 +73,7 @@ impl goldenscript::Runner for Script {
         };
         let mut output = String::new();
         match say {
-            Say::Cluster(count) => *cluster = Cluster::new(*count, 1),
+            Say::Cluster(count) => *cluster = Cluster::new(*count, 1, Settings::default()),
             Say::Tick { replica, times } => {
                 for _ in 0..times.unwrap_or(1) {
                     chosen(replica, cluster).into_iter().for_each(|id| cluster.tick(id));
@@ -83,7 +83,7 @@ impl goldenscript::Runner for Script {
             Say::Lose => cluster.network.clear(),
             Say::Persist(replica) => {
                 for id in chosen(replica, cluster) {
-                    while !cluster.nodes[&id].queued.is_empty() {
+                    while !cluster.nodes[&id].disk.queued.is_empty() {
                         cluster.persist(id);
                     }
                 }
@@ -190,7 +190,7 @@ fn status(cluster: &Cluster, output: &mut String) -> Result<(), Box<dyn Error>> 
         };
         let status = replica.status();
         let (role, term, last, commit) = (status.role, status.term, status.last_index, status.commit);
-        let (applied, queued) = (status.digests.index, node.queued.len());
+        let (applied, queued) = (status.digests.index, node.disk.queued.len());
         writeln!(output, "{id} {role:?} term={term} last={last} commit={commit} applied={applied} queued={queued}")?;
     }
     Ok(())
@@ -222,6 +222,8 @@ fn scripts() {
     assert!(!paths.is_empty());
     for path in paths {
         println!("{}", path.display());
-        goldenscript::run(&mut Script { cluster: Cluster::new(1, 1) }, &path).unwrap();
+        let mut script = Script { cluster: Cluster::new(1, 1, Settings::default()) };
+        goldenscript::run(&mut script, &path).unwrap();
+        script.cluster.observer.verdict();
     }
 }

@@ -56,8 +56,8 @@ pub async fn wait(cluster: &DevFile, stocked: bool) -> Result<BTreeMap<ReplicaId
 }
 
 async fn role_when_ready(client: &Client, endpoint: usize, stocked: bool) -> Option<Role> {
-    let read = client.read_at(endpoint, Query::Pools, Consistency::Linearizable).await.ok()?;
-    let Answer::Pools(pools) = read.value.answer else { return None };
+    let read = client.read_at(endpoint, Query::first_pools(), Consistency::Linearizable).await.ok()?;
+    let Answer::Pools { pools, .. } = read.value.answer else { return None };
     let default = pools.iter().find(|pool| pool.id == PoolId::default_pool())?;
     if stocked && default.version == Version::default() {
         return None;

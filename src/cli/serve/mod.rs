@@ -1,6 +1,6 @@
 //! `serve`: one node, from its configuration to its end.
 //!
-//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, both
+//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, the
 //! sockets. Then the node starts, founding or rejoining by itself, and clients are let in at once: a request that comes
 //! early waits within its own deadline. The line `ready` means that a linearizable read has succeeded here.
 //!
@@ -15,7 +15,12 @@
 mod predecessor;
 mod sockets;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args as _;
 use rustix::{fs::Mode, process::umask};
@@ -28,7 +33,7 @@ use tokio::{
 
 use super::{
     CliError, Exit, Format, Globals,
-    config::{self, ClusterSource, Overrides, Plaintext, Settings, memory},
+    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings, memory},
     output,
     signals::StopSignals,
 };
@@ -36,8 +41,9 @@ use crate::{
     api::Consistency,
     durable::{Recovered, RecoveredState},
     pool::Query,
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
     server::{
+        admin::{self, AdminConfig},
         drain::{self, Draining},
         grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
         native,
@@ -53,6 +59,8 @@ use crate::{
 
 /// How long one try of the read that tells readiness may take.
 const READINESS_READ: Duration = Duration::from_secs(2);
+/// How often a long start says how far it has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long clients may take to hear their answers at the end; the gRPC side has the same bound of its own.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the node may take to stop: what was proposed is answered for 2 s, and its store is given 2 s more.
@@ -109,6 +117,8 @@ struct Running {
     drain: drain::Drain,
     /// The gRPC server and the native one.
     servers: JoinSet<Result<(), CliError>>,
+    /// The admin side, which is served to the end, so that probes see it coming.
+    _admin: JoinSet<Infallible>,
     quic: Quic,
 }
 
@@ -126,6 +136,10 @@ impl Running {
             Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
             None => None,
         };
+        let admin_listener = match settings.admin_listen {
+            Some(listen) => Some((sockets::bind_admin(listen).await?, admin_config(&settings, listen))),
+            None => None,
+        };
         let (transport, clients, quic) = sockets::bind_quic(&settings, tls)?;
         announce(&settings, cluster, &recovered);
         let Node { handle, task } = start_node(&settings, recovered, transport, store);
@@ -136,8 +150,12 @@ impl Running {
         if let (Some(listener), Some(config)) = (grpc, grpc_config) {
             servers.spawn(serve_grpc(listener, config, handle.clone(), draining.clone()));
         }
+        let mut admin = JoinSet::new();
+        if let Some((listener, config)) = admin_listener {
+            admin.spawn(admin::serve(listener, config, handle.clone(), draining.clone()));
+        }
         tokio::spawn(tell_readiness(handle.clone(), draining));
-        Ok(Self { node: handle, ended: task, drain, servers, quic })
+        Ok(Self { node: handle, ended: task, drain, servers, _admin: admin, quic })
     }
 
     async fn until_stopped(mut self, signals: &mut StopSignals) -> Result<Exit, CliError> {
@@ -168,7 +186,7 @@ impl Running {
     /// nobody waits, it would go on proposing, and behind a disk that stalls the servers would leave before they know what
     /// became of anything. Peers are left last, since the node hands leadership over.
     async fn stop(self) -> Result<Exit, CliError> {
-        let Self { node, ended: mut task, drain, mut servers, quic } = self;
+        let Self { node, ended: mut task, drain, mut servers, _admin, quic } = self;
         drain.begin();
         let stopped = timeout(STOP_MAX, async {
             node.stop().await;
@@ -198,11 +216,15 @@ fn grpc_config(grpc: &config::Grpc, tls: &NodeTls) -> GrpcConfig {
     GrpcConfig { tls, reflection: grpc.reflection, ..GrpcConfig::default() }
 }
 
+fn admin_config(settings: &Settings, Listen(listen): Listen) -> AdminConfig {
+    AdminConfig { listen, store_file: Some(storage::file(&settings.data_dir, settings.node)) }
+}
+
 /// Reading the log back may take long, and blocks.
 async fn open_store(settings: &Settings, cluster: ClusterId) -> Result<(Store, Recovered), CliError> {
     let data_dir = settings.data_dir.clone();
     let wanted = Wanted { cluster, shard: ShardId::FIRST, replica: settings.node };
-    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random())));
+    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random()), log_progress()));
     Ok(opened.await.map_err(defect)??)
 }
 
@@ -213,12 +235,25 @@ fn check_memory(recovered: &Recovered) -> Result<(), CliError> {
         .map_err(|small| CliError::new(Exit::Usage, "MEMORY_TOO_SMALL", small.to_string()).hint(small.help()))
 }
 
+/// Logs how far the store has been read: about once a second, hence never when that takes less.
+fn log_progress() -> impl Fn(storage::Progress) + Send + 'static {
+    let last = Cell::new(Instant::now());
+    move |storage::Progress { phase, read_bytes, file_bytes }| {
+        if last.get().elapsed() >= PROGRESS_INTERVAL {
+            last.set(Instant::now());
+            let percent = read_bytes.saturating_mul(100) / file_bytes.max(1);
+            tracing::info!(percent = percent.min(100), read_bytes, file_bytes, "{phase}");
+        }
+    }
+}
+
 fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {
     let config = NodeConfig {
         founders: settings.members.iter().map(|member| member.id).collect(),
         heartbeat_ticks: settings.timing.heartbeat_ticks,
         election_ticks: settings.timing.election_ticks,
-        snapshots: Default::default(),
+        snapshots: settings.snapshots,
+        snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
         accept_clock: settings.accept_clock,
@@ -253,7 +288,7 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
 async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
     let ready = async {
         loop {
-            if let Ok(read) = node.read(Query::Pools, Consistency::Linearizable, READINESS_READ).await {
+            if let Ok(read) = node.read(Query::first_pools(), Consistency::Linearizable, READINESS_READ).await {
                 return read.index;
             }
             // Refusals may come at once, while the cluster is not founded.

@@ -133,7 +133,7 @@ fn unstored_refusals_do_not_settle_an_earlier_attempt() {
     let floor = Millis(5);
     let refusals = [
         Refusal::KeyExpired { floor, now: Millis(9) },
-        Refusal::KeyFromFuture { now: Millis(9) },
+        Refusal::KeyFromFuture { floor, now: Millis(9) },
         Refusal::KeyTableFull,
     ];
     for refusal in refusals {

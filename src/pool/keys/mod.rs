@@ -270,7 +270,7 @@ impl Keys {
             return Err(Refusal::KeyExpired { floor, now });
         }
         if time.0 > now.0.saturating_add(AHEAD_MS_MAX) {
-            return Err(Refusal::KeyFromFuture { now });
+            return Err(Refusal::KeyFromFuture { floor, now });
         }
         let kind = RingKind::of_command(command);
         let ring = &self.scopes.get(pool).unwrap_or(&self.orphans).rings[kind as usize];

@@ -44,6 +44,8 @@ fn actions() -> Vec<Action> {
         Action::PausePool,
         Action::ResumePool,
         Action::ImportCatalog { items: items(), draw_seq: DrawSeq(41) },
+        Action::UpdatePool { policy: Some(Policy::Fallback(mud())), require_key: None, etag: Version(3) },
+        Action::UpdatePool { policy: None, require_key: Some(true), etag: Version(3) },
     ]
 }
 
@@ -92,8 +94,10 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OutOfRange,
         Refusal::KeyReused,
         Refusal::KeyExpired { floor, now },
-        Refusal::KeyFromFuture { now },
+        Refusal::KeyFromFuture { floor, now },
         Refusal::KeyTableFull,
+        Refusal::FallbackFinite,
+        Refusal::TooLong,
     ]
 }
 
@@ -163,7 +167,13 @@ fn queries_and_answers() {
     let mut bench = bench_with_everything();
     let pool = PoolId::default_pool();
     let seen = key(START, 2);
-    let queries = vec![Query::Pool(pool.clone()), Query::Pools, Query::Outcome(pool.clone(), seen), Query::Verify];
+    let queries = vec![
+        Query::Pool(pool.clone()),
+        Query::Pools { after: Some(pool.clone()), limit: 1 },
+        Query::Outcome(pool.clone(), seen),
+        Query::Verify,
+        Query::Items { pool: pool.clone(), after: Some(id("gold")), limit: 2 },
+    ];
     let mut answers: Vec<Answer> = queries.iter().map(|query| bench.machine.query(query)).collect();
     let key = bench.key();
     answers.push(bench.machine.query(&Query::Outcome(pool, key)));
