@@ -161,8 +161,8 @@ fn the_offer_is_said_again_while_the_peer_is_silent_and_then_no_more() {
 
 #[test]
 fn line_42_its_whole_time_is_limited_however_much_the_peer_says() {
-    let mut sending = offered(65, SNAPSHOT_BYTES_PER_S);
-    // 16 MiB at 4 MiB a second, and 30 seconds.
+    let mut sending = offered(66, SNAPSHOT_BYTES_PER_S);
+    // A little more than 16 MiB at 4 MiB a second, and 30 seconds.
     let until = (4 + 30) * 20;
     for tick in 1..=until {
         assert_eq!(reports(&mut sending), []);
