@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     admission::Admission,
     clock::{Clock, Tick},
-    handle::Ask,
+    handle::{Ask, Asks},
     persist::{Report, writer_ended},
 };
 use crate::transport::{self, Transport};
@@ -49,7 +49,7 @@ pub(super) struct Inputs<T> {
     pub clock: Clock,
     admission: Arc<Admission>,
     reports: mpsc::Receiver<Report>,
-    asks: mpsc::Receiver<Ask>,
+    asks: Asks,
     asked: Vec<Ask>,
     ticker: Interval,
     ticked: Tick,
@@ -64,7 +64,7 @@ impl<T: Transport> Inputs<T> {
         clock: Clock,
         admission: Arc<Admission>,
         reports: mpsc::Receiver<Report>,
-        asks: mpsc::Receiver<Ask>,
+        asks: Asks,
     ) -> Self {
         let mut ticker = interval_at(clock.first(), clock.length());
         ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -90,7 +90,7 @@ impl<T: Transport> Inputs<T> {
                     return Event::Network(event);
                 }
                 _ = self.ticker.tick() => Some(Event::Ticks(self.ticks_passed())),
-                1.. = self.asks.recv_many(&mut self.asked, ASKS_MAX) => Some(Event::Asked),
+                true = self.asks.take(&mut self.asked, ASKS_MAX) => Some(Event::Asked),
                 () = std::future::ready(()), if self.frames_left == 0 => None,
             };
             // Others had their turn: now peers may again.

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{histogram::Histogram, view::Leader, view::View};
 use crate::{
-    api::{Answered, Failure, NotApplied, Read},
+    api::{Answered, Failure, NotApplied, Read, TurnedAway},
     pool::{Answer, Effect, Step},
     replica::Status,
     types::ReplicaId,
@@ -61,7 +61,7 @@ pub struct Metrics {
     pub(super) batch_commands: Histogram,
     read_index: Histogram,
     draws: Labelled<6>,
-    rejected: Labelled<3>,
+    rejected: Labelled<7>,
     peer_dropped: Family<[(&'static str, u64); 1], Counter>,
     violations: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -95,7 +95,11 @@ enum DrawOutcome {
 /// Why a request was turned away before anything was proposed; the position in `rejected`.
 #[derive(Clone, Copy, Debug)]
 enum Rejection {
-    Overloaded,
+    Full,
+    ClientFull,
+    Shed,
+    TooLate,
+    ReadsFull,
     Draining,
     Malformed,
 }
@@ -122,7 +126,10 @@ impl Default for Metrics {
             batch_commands: Histogram::of_counts(),
             read_index: Histogram::of_durations(),
             draws: Labelled::new("outcome", ["awarded", "fallback", "miss", "pool_empty", "refused", "replayed"]),
-            rejected: Labelled::new("reason", ["overloaded", "draining", "malformed"]),
+            rejected: Labelled::new(
+                "reason",
+                ["full", "client_full", "shed", "too_late", "reads_full", "draining", "malformed"],
+            ),
             peer_dropped: Family::default(),
             violations,
         }
@@ -195,16 +202,23 @@ impl Metrics {
         self.beat.store(now + 1, Ordering::Relaxed);
     }
 
-    /// A tick has passed; this is the replica, and how many requests are open.
-    pub(super) fn handle_tick(&self, status: &Status, pending: usize) {
+    /// A tick has passed; this is the replica, how many commands wait, and how many were turned away so far.
+    pub(super) fn handle_tick(&self, status: &Status, pending: usize, turned_away: TurnedAway) {
         let applied = status.digests.index;
         self.term.set(status.term.0);
         self.pending.set(pending as u64);
         self.apply_lag.set(status.commit.0.saturating_sub(applied.0));
         self.log_entries.set((status.last_index.0 + 1).saturating_sub(status.first_index.0));
-        // Only the loop adds to these two.
-        self.committed.inc_by(status.commit.0.saturating_sub(self.committed.get()));
-        self.applied.inc_by(applied.0.saturating_sub(self.applied.get()));
+        catch_up(&self.committed, status.commit.0);
+        catch_up(&self.applied, applied.0);
+        let TurnedAway { full, client_full, shed, too_late } = turned_away;
+        let counted = [
+            (Rejection::Full, full),
+            (Rejection::ClientFull, client_full),
+            (Rejection::Shed, shed),
+            (Rejection::TooLate, too_late),
+        ];
+        counted.into_iter().for_each(|(reason, total)| catch_up(&self.rejected.counters[reason as usize], total));
     }
 
     /// Another leader or term.
@@ -227,9 +241,7 @@ impl Metrics {
         let outcome = match answer {
             Ok(answered) => &answered.outcome,
             Err(failure) => {
-                if !self.handle_rejection(failure) {
-                    self.failed.inc();
-                }
+                self.handle_failure(failure);
                 return;
             }
         };
@@ -252,7 +264,8 @@ impl Metrics {
     pub(super) fn handle_read(&self, took: Duration, answer: &Result<Read, Failure>) {
         match answer {
             Ok(_) => self.read_index.observe_duration(took),
-            Err(failure) => _ = self.handle_rejection(failure),
+            Err(Failure::NotApplied(NotApplied::Overloaded { .. })) => self.reject(Rejection::ReadsFull),
+            Err(_) => {}
         }
     }
 
@@ -263,17 +276,25 @@ impl Metrics {
         }
     }
 
-    /// Counts a request that was turned away; `false` if it was not.
-    fn handle_rejection(&self, failure: &Failure) -> bool {
-        let reason = match failure {
-            Failure::NotApplied(NotApplied::Overloaded { .. }) => Rejection::Overloaded,
-            Failure::NotApplied(NotApplied::Draining) => Rejection::Draining,
-            Failure::NotApplied(NotApplied::Malformed(_)) => Rejection::Malformed,
-            _ => return false,
-        };
-        self.rejected.counters[reason as usize].inc();
-        true
+    /// A command has no outcome. Whoever turns it away for overload counts that, and the loop tells: see
+    /// [`Self::handle_tick`].
+    fn handle_failure(&self, failure: &Failure) {
+        match failure {
+            Failure::NotApplied(NotApplied::Overloaded { .. }) => {}
+            Failure::NotApplied(NotApplied::Draining) => self.reject(Rejection::Draining),
+            Failure::NotApplied(NotApplied::Malformed(_)) => self.reject(Rejection::Malformed),
+            _ => _ = self.failed.inc(),
+        }
     }
+
+    fn reject(&self, reason: Rejection) {
+        self.rejected.counters[reason as usize].inc();
+    }
+}
+
+/// Brings a counter to a total that only rises, and that only the loop tells it.
+fn catch_up(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn outcome_of(step: &Step) -> DrawOutcome {
@@ -291,8 +312,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        pool::{DrawSeq, Outcome, Refusal, RequestKey, Verification, Version},
-        types::{Index, Millis, Term},
+        pool::{Digests, DrawSeq, Outcome, Refusal, RequestKey, Verification, Version},
+        replica::Role,
+        types::{HistoryDigest, Index, Millis, StateDigest, Term},
     };
 
     fn told(metrics: &Metrics) -> String {
@@ -338,10 +360,40 @@ mod tests {
         metrics.handle_answer(1, &not_applied(NotApplied::Malformed(String::new())));
         metrics.handle_answer(1, &not_applied(NotApplied::NoLeader));
         metrics.handle_answer(1, &Err(Failure::Unknown { key: RequestKey::new(Millis(1), [0; 10]) }));
-        assert_told(&metrics, "tombola_admission_rejected_total{reason=\"overloaded\"} 1");
         assert_told(&metrics, "tombola_admission_rejected_total{reason=\"malformed\"} 1");
         assert_told(&metrics, "tombola_admission_rejected_total{reason=\"draining\"} 0");
         assert_told(&metrics, "tombola_raft_proposals_failed_total 2");
+        let late = not_applied(NotApplied::Overloaded { retry_after_ms: 1 }).map(|_: Answered| unreachable!());
+        metrics.handle_read(Duration::ZERO, &late);
+        assert_told(&metrics, "tombola_admission_rejected_total{reason=\"reads_full\"} 1");
+    }
+
+    #[test]
+    fn totals_that_others_keep_are_followed() {
+        let metrics = Metrics::default();
+        let digests = Digests { index: Index(8), history: HistoryDigest([0; 32]), state: StateDigest(0) };
+        let status = Status {
+            replica: ReplicaId(1),
+            role: Role::Follower,
+            term: Term(4),
+            leader: None,
+            commit: Index(10),
+            digests,
+            snapshot_index: Index(3),
+            first_index: Index(4),
+            last_index: Index(12),
+            matched: Vec::new(),
+            transferring: false,
+        };
+        for shed in [3, 3, 5] {
+            metrics.handle_tick(&status, 6, TurnedAway { shed, ..TurnedAway::default() });
+        }
+        assert_told(&metrics, "tombola_admission_rejected_total{reason=\"shed\"} 5");
+        assert_told(&metrics, "tombola_raft_proposals_committed_total 10");
+        assert_told(&metrics, "tombola_raft_proposals_applied_total 8");
+        assert_told(&metrics, "tombola_apply_lag_entries 2");
+        assert_told(&metrics, "tombola_log_entries 9");
+        assert_told(&metrics, "tombola_raft_proposals_pending 6");
     }
 
     #[test]

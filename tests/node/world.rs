@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -52,7 +52,43 @@ struct Faults {
 #[derive(Default)]
 struct Network {
     inboxes: BTreeMap<ReplicaId, mpsc::Sender<Event>>,
+    /// What each node says of itself.
+    hellos: BTreeMap<ReplicaId, Bytes>,
+    /// Between whom there is a connection, the lesser id first.
+    connections: BTreeSet<(ReplicaId, ReplicaId)>,
     faults: Faults,
+}
+
+impl Network {
+    /// Both sides meet, unless they have. `None` if one of them is not there, or cannot take it.
+    fn connect(&mut self, from: ReplicaId, to: ReplicaId) -> Option<()> {
+        let pair = (from.min(to), from.max(to));
+        let is_cut = [(from, to), (to, from)].iter().any(|link| self.faults.cut.contains(link));
+        if self.connections.contains(&pair) || is_cut {
+            return Some(());
+        }
+        let (from_hello, to_hello) = (self.hellos.get(&from)?, self.hellos.get(&to)?);
+        let met = |peer, hello: &Bytes| Event::Met { peer, hello: hello.clone() };
+        self.inboxes.get(&from)?.try_send(met(to, to_hello)).ok()?;
+        self.inboxes.get(&to)?.try_send(met(from, from_hello)).ok()?;
+        self.connections.insert(pair);
+        Some(())
+    }
+
+    /// Everybody who is there meets everybody.
+    fn connect_all(&mut self) {
+        let there: Vec<_> = self.hellos.keys().copied().collect();
+        for from in &there {
+            there.iter().filter(|to| from < to).for_each(|to| _ = self.connect(*from, *to));
+        }
+    }
+
+    /// A node is gone, and its connections with it.
+    fn leave(&mut self, id: ReplicaId) {
+        self.inboxes.remove(&id);
+        self.hellos.remove(&id);
+        self.connections.retain(|(one, other)| *one != id && *other != id);
+    }
 }
 
 /// One node's end of the network.
@@ -63,12 +99,22 @@ struct Link {
 }
 
 impl Transport for Link {
-    fn introduce(&mut self, _hello: Bytes) {}
+    fn introduce(&mut self, hello: Bytes) {
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        network.hellos.insert(self.me, hello);
+        network.connect_all();
+    }
 
-    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
+    fn refuse(&mut self, peer: ReplicaId, reason: &str) {
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        network.connections.remove(&(self.me.min(peer), self.me.max(peer)));
+        let refused = Event::Refused { peer: self.me, reason: reason.to_owned() };
+        let _ = network.inboxes.get(&peer).map(|inbox| inbox.try_send(refused));
+    }
 
     fn send(&mut self, to: ReplicaId, _lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         let network = &mut *self.network.lock().expect("no panic holds it");
+        network.connect(self.me, to).ok_or(Dropped)?;
         let (faults, inboxes) = (&mut network.faults, &network.inboxes);
         let inbox = inboxes.get(&to).ok_or(Dropped)?;
         faults.sent += 1;
@@ -195,6 +241,8 @@ impl Persist for Handle {
 #[derive(Clone)]
 struct Machine {
     state: Arc<AtomicU64>,
+    /// How far its wall clock is ahead, in milliseconds.
+    clock_offset_ms: Arc<AtomicI64>,
     has_entropy: Arc<AtomicBool>,
 }
 
@@ -214,8 +262,8 @@ impl Environment for Machine {
     }
 
     fn wall(&mut self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
-        Millis(since.as_millis() as u64)
+        let offset_ms = self.clock_offset_ms.load(Ordering::Relaxed);
+        Millis(wall().0.saturating_add_signed(offset_ms))
     }
 
     fn tick(&self) -> Duration {
@@ -231,6 +279,10 @@ pub struct World {
     disks: BTreeMap<ReplicaId, Disk>,
     machines: BTreeMap<ReplicaId, Machine>,
     nodes: BTreeMap<ReplicaId, Node>,
+    /// Who each store belongs to.
+    identities: BTreeMap<ReplicaId, Identity>,
+    /// What nodes are told from their next start on.
+    pub accept_clock: bool,
 }
 
 /// A replica.
@@ -243,6 +295,12 @@ pub fn item(id: &str, stock: Stock, weight: u32) -> CatalogItem {
     CatalogItem { item: id.parse().expect("a legal id"), stock, weight: Weight(weight) }
 }
 
+/// The time that is right.
+pub fn wall() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+    Millis(since.as_millis() as u64)
+}
+
 /// A key of now; the same number gives another key each time.
 pub fn key(number: u16) -> RequestKey {
     static MADE: AtomicU64 = AtomicU64::new(0);
@@ -250,8 +308,14 @@ pub fn key(number: u16) -> RequestKey {
     let mut unique = [0; 10];
     unique[..2].copy_from_slice(&number.to_be_bytes());
     unique[3..].copy_from_slice(&made.to_be_bytes()[1..]);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
-    RequestKey::new(Millis(since.as_millis() as u64), unique)
+    RequestKey::new(wall(), unique)
+}
+
+/// Who a store belongs to, if nobody says otherwise.
+pub fn identity(replica: ReplicaId) -> Identity {
+    let mut disk = [0; 16];
+    disk[0] = replica.0 as u8;
+    Identity { cluster: ClusterId([7; 16]), shard: ShardId::FIRST, replica, disk: DiskId(disk) }
 }
 
 /// The pool of all tests.
@@ -265,6 +329,7 @@ impl World {
         let voters: Vec<_> = (1..=voters).map(ReplicaId).collect();
         let machine = |voter: &ReplicaId| Machine {
             state: Arc::new(AtomicU64::new(voter.0 << 32)),
+            clock_offset_ms: Arc::default(),
             has_entropy: Arc::new(AtomicBool::new(true)),
         };
         Self {
@@ -273,6 +338,8 @@ impl World {
             disks: voters.iter().map(|voter| (*voter, Disk::default())).collect(),
             machines: voters.iter().map(|voter| (*voter, machine(voter))).collect(),
             nodes: BTreeMap::new(),
+            identities: voters.iter().map(|voter| (*voter, identity(*voter))).collect(),
+            accept_clock: false,
             voters,
         }
     }
@@ -307,10 +374,7 @@ impl World {
             image.incarnation += 1;
             (image.state(), image.incarnation)
         };
-        let mut disk_id = [0; 16];
-        disk_id[0] = id.0 as u8;
-        let (cluster, shard) = (ClusterId([7; 16]), ShardId::FIRST);
-        let identity = Identity { cluster, shard, replica: id, disk: DiskId(disk_id) };
+        let identity = self.identities[&id];
         let config = NodeConfig {
             founders: self.voters.clone(),
             heartbeat_ticks: 2,
@@ -318,6 +382,7 @@ impl World {
             snapshots: Default::default(),
             limits: Limits::default(),
             catalog: self.catalog.clone(),
+            accept_clock: self.accept_clock,
         };
         let (outside, inbox) = mpsc::channel(1_024);
         self.network.lock().expect("no panic holds it").inboxes.insert(id, outside);
@@ -330,7 +395,7 @@ impl World {
     /// Takes a node away without a word; its disk stays.
     pub async fn crash(&mut self, id: ReplicaId) {
         self.disks[&id].image.lock().expect("no panic holds it").incarnation += 1;
-        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        self.network.lock().expect("no panic holds it").leave(id);
         let node = self.nodes.remove(&id).expect("it runs");
         node.task.abort();
         assert!(node.task.await.is_err_and(|error| error.is_cancelled()), "it did not end by itself");
@@ -340,14 +405,16 @@ impl World {
     pub async fn stop(&mut self, id: ReplicaId) -> Stopped {
         let node = self.nodes.remove(&id).expect("it runs");
         node.handle.stop().await;
-        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        self.network.lock().expect("no panic holds it").leave(id);
         node.task.await.expect("it does not panic")
     }
 
     /// Waits until a node ends by itself.
     pub async fn ended(&mut self, id: ReplicaId) -> Stopped {
         let node = self.nodes.remove(&id).expect("it runs");
-        tokio::time::timeout(NEVER, node.task).await.expect("it ends").expect("it does not panic")
+        let stopped = tokio::time::timeout(NEVER, node.task).await.expect("it ends").expect("it does not panic");
+        self.network.lock().expect("no panic holds it").leave(id);
+        stopped
     }
 
     pub fn node(&self, id: ReplicaId) -> &NodeHandle {
@@ -366,6 +433,18 @@ impl World {
 
     pub fn disk(&self, id: ReplicaId) -> Disk {
         self.disks[&id].clone()
+    }
+
+    /// Puts another disk into a machine that is off.
+    pub fn set_disk(&mut self, id: ReplicaId, disk: Disk, identity: Identity) {
+        assert!(!self.nodes.contains_key(&id), "{id} runs");
+        self.disks.insert(id, disk);
+        self.identities.insert(id, identity);
+    }
+
+    /// Sets a machine's wall clock to so many milliseconds ahead of the right time.
+    pub fn set_clock(&self, id: ReplicaId, offset_ms: i64) {
+        self.machines[&id].clock_offset_ms.store(offset_ms, Ordering::Relaxed);
     }
 
     /// Gives or takes a machine's entropy.
@@ -389,7 +468,9 @@ impl World {
 
     /// Undoes [`Self::isolate`] and [`Self::disturb`].
     pub fn heal(&self) {
-        self.network.lock().expect("no panic holds it").faults = Faults::default();
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        network.faults = Faults::default();
+        network.connect_all();
     }
 
     /// Waits until a node of these leads, in a way that a majority of them knows.

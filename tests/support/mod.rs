@@ -49,6 +49,7 @@ fn start(founders: Vec<ReplicaId>, catalog: &[(&str, Stock, u32)]) -> Node {
         snapshots: Default::default(),
         limits: Limits::default(),
         catalog: catalog.collect(),
+        accept_clock: false,
     };
     let recovered = Recovered { identity, state: RecoveredState::Unfounded { prepared: None } };
     Node::start(config, recovered, Nobody, Memory, SystemEnvironment::new(Duration::from_millis(10)))

@@ -143,7 +143,7 @@ pub struct Item {
     pub probability: Spanned<i128>,
 }
 
-/// Ticks and elections: durations.
+/// Ticks and elections, which are durations; and whether the wall clock is taken for right.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
@@ -153,6 +153,8 @@ pub struct Timing {
     pub heartbeat: Option<Spanned<String>>,
     /// The shortest silence after which a follower stands for election.
     pub election: Option<Spanned<String>>,
+    /// The only node of a cluster starts whatever its wall clock says.
+    pub accept_clock: Option<Spanned<bool>>,
 }
 
 /// Any file with a catalog: ours, or the predecessor's config.yaml or config.json. All else in it is passed over.

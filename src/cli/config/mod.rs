@@ -14,7 +14,7 @@
 //! quic: { listen_address: ":50052" }      # where to listen, if it is not where others reach the node
 //! grpc: { listen_address: ":50051", plaintext: false, reflection: false }
 //! admin: { listen_address: "127.0.0.1:50053" }    # health, status and metrics over HTTP; loopback only
-//! timing: { tick: 50ms, heartbeat: 100ms, election: 1s }
+//! timing: { tick: 50ms, heartbeat: 100ms, election: 1s, accept_clock: false }
 //! pool:
 //!   catalog:                              # stocks pool `default` while it is new, and never again
 //!     - { item_id: gold, quantity: 1000, probability: 20 }
@@ -68,6 +68,9 @@ pub struct Overrides {
     /// Where its admin side listens (TCP, loopback only), as in `127.0.0.1:50053`
     #[arg(long, env = "TOMBOLA_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<Listen>,
+    /// Start although this machine's clock contradicts the data; asked for by a cluster of one node alone
+    #[arg(long, env = "TOMBOLA_ACCEPT_CLOCK", value_parser = clap::builder::FalseyValueParser::new())]
+    pub accept_clock: bool,
 }
 
 impl Overrides {

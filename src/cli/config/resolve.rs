@@ -67,6 +67,7 @@ impl Resolver<'_> {
         let data_dir = self.data_dir(file.data_dir.as_ref());
         let tls = self.tls(file.tls.as_ref().map(|tls| &tls.value), node);
         let timing = self.timing(&file.timing);
+        let accept_clock = self.accept_clock(&file.timing);
         let catalog = self.catalog(file.pool.as_ref());
         let (id, members, limits) = cluster?;
         let me = members.iter().find(|member| Some(member.id) == node)?;
@@ -84,6 +85,7 @@ impl Resolver<'_> {
             grpc,
             admin_listen,
             timing,
+            accept_clock,
             catalog,
             warnings,
             rows: Vec::new(),
@@ -130,6 +132,7 @@ impl Resolver<'_> {
             members: vec![me],
             grpc,
             timing: self.timing(&file.timing),
+            accept_clock: self.accept_clock(&file.timing),
             catalog: self.catalog(file.pool.as_ref()),
             warnings: vec![format!(
                 "{} is the predecessor's configuration: one node keeps its data under {}; its gRPC side is plaintext; `wal` has no \
@@ -437,6 +440,16 @@ impl Resolver<'_> {
         }
         let ticks = |span: Span| usize::try_from(span.0 / tick.0).unwrap_or(usize::MAX);
         Timing { tick: tick.duration(), heartbeat_ticks: ticks(heartbeat), election_ticks: ticks(election) }
+    }
+
+    fn accept_clock(&mut self, timing: &file::Timing) -> bool {
+        let (flag, variable) = ("--accept-clock", "TOMBOLA_ACCEPT_CLOCK");
+        let given = self.overrides.accept_clock;
+        // clap takes any word that is not "no" for a yes: the variable is where it is from, if there is one.
+        let origin =
+            if std::env::var_os(variable).is_some() { Origin::Environment(variable) } else { Origin::Flag(flag) };
+        let file = timing.accept_clock.as_ref().map(|accept| (accept.value, line_of(accept)));
+        self.settle("timing.accept_clock", [given.then_some((true, origin)), file], || false)
     }
 
     fn catalog(&mut self, pool: Option<&file::Pool>) -> Vec<CatalogItem> {

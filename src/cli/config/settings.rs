@@ -32,6 +32,8 @@ pub struct Settings {
     pub admin_listen: Option<Listen>,
     /// Ticks and elections.
     pub timing: Timing,
+    /// The only node of a cluster starts whatever its wall clock says.
+    pub accept_clock: bool,
     /// What pool `default` is first stocked with.
     pub catalog: Vec<CatalogItem>,
     /// What the operator should know; nothing is wrong with it.

@@ -225,6 +225,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         snapshots: Default::default(),
         limits: settings.limits,
         catalog: settings.catalog.clone(),
+        accept_clock: settings.accept_clock,
     };
     let environment = SystemEnvironment::new(settings.timing.tick);
     Node::start(config, recovered, transport, Blocking::new(store), environment)
@@ -312,6 +313,11 @@ fn ended(stopped: Result<Stopped, JoinError>) -> Result<Exit, CliError> {
             Exit::Other,
             "STORE_FAILED",
             "what was acknowledged is on the other nodes; check the disk before starting again",
+        ),
+        Stopped::Clock(_) => (
+            Exit::Usage,
+            "CLOCK_IMPLAUSIBLE",
+            "nothing was done. Set the clock right; or, if it is right, start once with --accept-clock",
         ),
         Stopped::Entropy(_) => (Exit::Other, "NO_ENTROPY", "the node did not start; nothing was done"),
     };
