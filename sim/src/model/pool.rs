@@ -252,6 +252,31 @@ impl Pool {
         Ok(Effect::ItemRemoved { version: item.rev })
     }
 
+    pub(super) fn update(
+        &mut self,
+        policy: Option<&Policy>,
+        require_key: Option<bool>,
+        etag: Version,
+    ) -> Result<Effect, Refusal> {
+        let fallback = match policy {
+            Some(Policy::Fallback(id)) => Some(self.find(id)?),
+            Some(Policy::Renormalize | Policy::Miss) | None => None,
+        };
+        if etag.0 != self.version {
+            return Err(Refusal::EtagMismatch { current: Version(self.version) });
+        }
+        if fallback.is_some_and(|at| !self.items[at].unlimited) {
+            return Err(Refusal::FallbackFinite);
+        }
+        let before = (self.policy.clone(), self.require_key);
+        self.policy = policy.cloned().unwrap_or_else(|| self.policy.clone());
+        self.require_key = require_key.unwrap_or(self.require_key);
+        if before != (self.policy.clone(), self.require_key) {
+            self.version += 1;
+        }
+        Ok(Effect::PoolSet { version: Version(self.version) })
+    }
+
     pub(super) fn pause(&mut self, paused: bool) -> Effect {
         self.paused = paused;
         Effect::PoolSet { version: Version(self.version) }
