@@ -51,6 +51,7 @@ async fn handle<T: Transport, E: Environment>(
                 founding.handle_message(from, message)?;
             }
         }
+        Event::Done(_) => unreachable!("without a replica nothing is asked for that is done beside the loop"),
         Event::Network(transport::Event::Met { peer, hello }) => station.handle_hello(peer, &hello),
         Event::Network(transport::Event::Refused { peer, reason }) => {
             if let Some(reason) = station.handle_refusal(peer, &reason) {

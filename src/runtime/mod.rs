@@ -7,9 +7,10 @@
 //!
 //! **How.** One task owns the replica ([`Node::start`]; `founding` until the cluster is founded, then `serving`): it takes
 //! one input, drains what the replica wants done, and waits. `inputs` is the only place where it waits. Another task owns
-//! the store (`persist`), so that the loop goes on while the disk works. [`NodeHandle`] is the way in; `admission` bounds
-//! what waits, `introductions` says which peers are heard, and `metrics` is what can be seen from outside. What is decided
-//! about a request before it is in the log is sans-I/O and tested without a runtime:
+//! the store (`persist`), so that the loop goes on while the disk works; what takes long is done in tasks of its own (`beside`,
+//! `snapshots`, `verifier`). [`NodeHandle`] is the way in; `admission` bounds what waits; `introductions` says which peers
+//! are heard; `metrics` is what can be seen from outside. What is decided about a request before it is in the log is
+//! sans-I/O and tested without a runtime:
 //! `requests` (who owns what until when), `pace` (how long that takes, and whether too much waits), `forwards` (what peers
 //! brought), `batch` (what becomes one entry), `laggards`, `transfers`, `catalog`, `quorum_time`.
 //!
@@ -21,6 +22,7 @@
 
 mod admission;
 mod batch;
+mod beside;
 mod catalog;
 mod clock;
 mod environment;
@@ -41,9 +43,11 @@ mod reads;
 mod requests;
 mod server_keys;
 mod serving;
+mod snapshots;
 mod station;
 mod store;
 mod transfers;
+mod verifier;
 mod view;
 
 pub use admission::{PENDING_BYTES_MAX, PENDING_COMMANDS_MAX, PENDING_PER_CLIENT_MAX, RETRIES_MAX};
@@ -55,4 +59,5 @@ pub use metrics::Metrics;
 pub use node::{Node, NodeConfig, Stopped};
 pub use peer::{PeerFrame, PeerMessage};
 pub use persist::{Persist, PersistError};
+pub use snapshots::{BodyMessage, SNAPSHOT_BYTES_PER_S, ShipmentId};
 pub use store::Blocking;

@@ -35,6 +35,8 @@ pub struct NodeConfig {
     pub election_ticks: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotPolicy,
+    /// Most bytes of a snapshot's body that are sent in a second; usually [`super::SNAPSHOT_BYTES_PER_S`].
+    pub snapshot_bytes_per_s: u64,
     /// Replicated limits.
     pub limits: Limits,
     /// Imported into pool `default` once, by the first leader, while that pool is new.

@@ -36,11 +36,17 @@ impl ReadAsk {
     pub fn answer(self, machine: &StateMachine) {
         if !self.reply.is_closed() {
             let read = Read { index: machine.applied(), now: machine.now(), answer: machine.query(&self.query) };
-            let _ = self.reply.send(Ok(read));
+            self.tell(read);
         }
     }
 
-    fn refuse(self, why: NotApplied) {
+    /// Gives the answer.
+    pub fn tell(self, read: Read) {
+        let _ = self.reply.send(Ok(read));
+    }
+
+    /// Gives none.
+    pub fn refuse(self, why: NotApplied) {
         let _ = self.reply.send(Err(why.into()));
     }
 }

@@ -8,6 +8,8 @@
 //! is reported. So the disk sets the pace, a batch is as large as what came during one sync, and behind a disk that stalls
 //! no more than one batch is in raft: the rest waits where it is bounded.
 
+mod beside;
+
 use crate::{
     api::Consistency,
     durable::RecoveredLog,
@@ -129,6 +131,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         match event {
             Event::Stop => self.begin_to_stop(),
             Event::Persisted(report) => self.step(Input::Persisted { number: report? })?,
+            Event::Done(done) => self.handle_done(done)?,
             Event::Network(transport::Event::Frame { from, frame }) => self.handle_frame(from, &frame)?,
             Event::Network(transport::Event::Unreachable { peer }) => self.handle_unreachable(peer)?,
             Event::Network(transport::Event::Met { peer, hello }) => self.station.handle_hello(peer, &hello),
@@ -143,6 +146,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 }
             }
         }
+        self.follow_snapshots()?;
         self.look();
         self.read_for_catalog()?;
         self.transfer()?;
@@ -166,20 +170,26 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         while let Some(output) = self.replica.poll_output() {
             match output {
                 Output::Send { to, message } => _ = self.station.send(to, PeerMessage::Raft(message)),
-                Output::Persist(write) => self.station.write(write)?,
+                Output::Persist(write) => {
+                    write.snapshot.iter().for_each(|flip| self.station.snapshots.handle_flip(flip));
+                    self.station.write(write)?;
+                }
                 Output::Proposal { id, result } => {
                     let others = self.catalog.handle_result(id, result);
                     if let Some(result) = others.and_then(|result| self.forwards.handle_result(id, result)) {
                         self.station.handle_result(id, Teller::Here, result);
                     }
                 }
-                Output::TakeSnapshot(_) => self.step(Input::SnapshotGivenUp)?,
-                Output::SendSnapshot { to, .. } => self.step(Input::SnapshotReport { to, arrived: false })?,
-                Output::Checkpoint(_) | Output::SnapshotSettled { .. } => {}
-                Output::Discard(garbage) => drop(garbage),
+                Output::TakeSnapshot(snapshot) => self.station.snapshots.take(snapshot),
+                Output::SendSnapshot { to, message } => self.station.snapshots.send(to, message, self.station.now()),
+                Output::SnapshotSettled { index, installed } => {
+                    self.station.snapshots.handle_settled(index, installed);
+                }
+                Output::Checkpoint(checkpoint) => self.tell_checkpoint(checkpoint),
+                Output::Discard(garbage) => self.station.bin.put(garbage),
                 Output::ReadReady(id) => {
                     if let Some(ask) = self.station.reads.take(id) {
-                        ask.answer(self.replica.machine());
+                        self.station.answer(ask, &self.replica);
                     }
                 }
             }
@@ -197,6 +207,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             self.step(Input::ForgetRead(read))?;
         }
         self.station.observe(&self.replica.status());
+        self.tick_beside();
         Ok(())
     }
 
@@ -229,7 +240,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     fn ask_what_waited(&mut self) -> Result<(), Stopped> {
         for ask in self.station.reads.take_all() {
             if ask.consistency == Consistency::Stale {
-                ask.answer(self.replica.machine());
+                self.station.answer(ask, &self.replica);
             } else if let Some(read) = self.station.add_read(ask) {
                 self.step(Input::Read(read))?;
             }
@@ -253,6 +264,8 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 let why = why.chars().take(REASON_CHARS_MAX).collect();
                 self.station.transfers.handle_refusal(wish, Leader::Peer(from), why);
             }
+            PeerMessage::Body(message) => self.handle_body(from, message),
+            PeerMessage::Checkpoint(checkpoint) => self.step(Input::Checkpoint { from, checkpoint })?,
         }
         // After the step: a message of a new term makes all earlier samples old, but not its own.
         let at = self.station.inputs.clock.elapsed();
@@ -377,9 +390,9 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 gather(requests, &mut self.forwards, numbers, self.laggards.is_far(), turn)
             }
         };
+        self.station.metrics.batch_commands.observe(commands.len() as u64);
         self.laggards.handle_proposed(bytes);
         self.station.time.handle_stamped(time);
-        self.station.metrics.batch_commands.observe(commands.len() as u64);
         self.step(Input::Propose { time, entropy, commands })
     }
 

@@ -12,6 +12,7 @@ use super::{
     Environment, NodeConfig, Persist, PersistError,
     admission::{Admission, Permit},
     batch::{Measured, Numbers},
+    beside::{Bin, DONE_MAX},
     clock::{Clock, Now, Tick},
     environment::NoEntropy,
     handle::{Ask, Desk},
@@ -20,18 +21,20 @@ use super::{
     metrics::Metrics,
     pace::Pace,
     peer::{Framing, PeerMessage},
-    persist::Writer,
+    persist::{self, Writer},
     quorum_time::QuorumTime,
     reads::{ReadAsk, Reads},
     requests::{Requests, Teller, Waiter},
     server_keys::ServerKeys,
+    snapshots::Snapshots,
     transfers::Transfers,
+    verifier::Verifier,
     view::View,
 };
 use crate::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied, TurnedAway, Vitals},
     durable::{Founders, Identity, WriteSet},
-    pool::Digests,
+    pool::{Digests, Query},
     replica::{ProposalId, ProposalResult, ReadId, Replica, Role, Status},
     transport::Transport,
     types::{Genesis, HistoryDigest, Index, Millis, ReplicaId, StateDigest, Term},
@@ -70,6 +73,9 @@ pub(super) struct Station<T, E> {
     pub time: QuorumTime,
     pub numbers: Numbers,
     pub metrics: Arc<Metrics>,
+    pub snapshots: Snapshots,
+    pub verifier: Verifier,
+    pub bin: Bin,
     /// Takes half as much as usual.
     is_halved: bool,
     admission: Arc<Admission>,
@@ -99,22 +105,27 @@ impl<T: Transport, E: Environment> Station<T, E> {
         mut environment: E,
         desk: Desk,
     ) -> (Result<Self, NoEntropy>, Remains) {
-        let (writer, reports, task) = Writer::start(store, desk.metrics.clone());
+        let persist::Started { writer, bodies, reports, task } = Writer::start(store, desk.metrics.clone());
         let remains = Remains { writer: task, alive: desk.alive };
         let boot = match Boot::draw(&mut environment) {
             Ok(boot) => boot,
             Err(none) => return (Err(none), remains),
         };
         let clock = Clock::start(environment.tick());
+        let (done, told) = mpsc::channel(DONE_MAX);
+        let bytes_per_s = config.snapshot_bytes_per_s;
         let station = Self {
             boot,
-            inputs: Inputs::new(transport, clock, desk.admission.clone(), reports, desk.asks),
+            inputs: Inputs::new(transport, clock, desk.admission.clone(), reports, told, desk.asks),
             requests: Requests::new(ServerKeys::new(identity.replica, boot.nonce), Pace::new(clock.length())),
             reads: Reads::default(),
             transfers: Transfers::default(),
             time: QuorumTime::new(clock.length() * u32::try_from(config.election_ticks).unwrap_or(u32::MAX)),
             numbers: Numbers::after(boot.nonce),
             metrics: desk.metrics,
+            snapshots: Snapshots::new(bodies, done.clone(), boot.nonce, bytes_per_s, clock.length()),
+            verifier: Verifier::new(done),
+            bin: Bin::start(),
             is_halved: false,
             admission: desk.admission,
             framing: Framing { cluster: identity.cluster, shard: identity.shard, genesis: None },
@@ -247,7 +258,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
             Ask::Read { query, consistency, deadline, reply } => {
                 let ask = ReadAsk { query, consistency, deadline: self.inputs.clock.tick_after(deadline), reply };
                 match (consistency, replica) {
-                    (Consistency::Stale, Some(replica)) => ask.answer(replica.machine()),
+                    (Consistency::Stale, Some(replica)) => self.answer(ask, replica),
                     _ => return self.add_read(ask),
                 }
             }
@@ -259,6 +270,14 @@ impl<T: Transport, E: Environment> Station<T, E> {
             }
         }
         None
+    }
+
+    /// Answers a read from the replica's state as it is now; what takes long, a little later.
+    pub fn answer(&mut self, ask: ReadAsk, replica: &Replica) {
+        match ask.query {
+            Query::Verify => self.verifier.add(ask, replica.machine()),
+            _ => ask.answer(replica.machine()),
+        }
     }
 
     /// Accepts a command.

@@ -8,7 +8,7 @@ use tombola::{
     types::{ClusterId, DiskId, ReplicaId, ShardId},
 };
 
-use crate::world::*;
+use crate::{disk::Disk, world::*};
 
 /// Waits until a node tells why there is nothing between it and `peer`.
 async fn stranger(handle: &NodeHandle, peer: ReplicaId) -> String {

@@ -15,15 +15,15 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tombola::{
     api::{Consistency, Failure, NodeStatus},
-    durable::{
-        Entry, Founders, FoundingWrite, HardState, Identity, Recovered, RecoveredLog, RecoveredState, Snapshot,
-        Staging, WriteSet,
-    },
+    durable::{Identity, Recovered},
     pool::{Answer, CatalogItem, ItemState, Limits, PoolId, PoolState, Query, RequestKey, Stock, Weight},
-    runtime::{Environment, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError, Stopped},
+    replica::SnapshotPolicy,
+    runtime::{Environment, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
     transport::{Dropped, Event, Lane, Transport},
-    types::{ClusterId, DiskId, Index, Millis, ReplicaId, ShardId},
+    types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
 };
+
+use crate::disk::Disk;
 
 /// Longest that anything in these tests may take before it counts as never.
 pub const NEVER: Duration = Duration::from_secs(60);
@@ -32,7 +32,8 @@ pub const PATIENT: Duration = Duration::from_secs(10);
 /// What callers allow a request that they expect to fail.
 pub const BRIEF: Duration = Duration::from_millis(600);
 
-const TICK: Duration = Duration::from_millis(10);
+/// Length of a tick.
+pub const TICK: Duration = Duration::from_millis(10);
 
 /// What is wrong with the network.
 #[derive(Default)]
@@ -43,8 +44,12 @@ struct Faults {
     loses_one_in: Option<u64>,
     /// Every so many-th frame comes twice, the second time after what came meanwhile.
     doubles_one_in: Option<u64>,
+    /// In every so many-th bulk frame a byte is changed.
+    spoils_one_in: Option<u64>,
     /// Frames sent.
     sent: u64,
+    /// Bulk frames sent.
+    bulk: u64,
     /// Second copies on their way.
     copies: Vec<(ReplicaId, Event)>,
 }
@@ -112,7 +117,7 @@ impl Transport for Link {
         let _ = network.inboxes.get(&peer).map(|inbox| inbox.try_send(refused));
     }
 
-    fn send(&mut self, to: ReplicaId, _lane: Lane, frame: Bytes) -> Result<(), Dropped> {
+    fn send(&mut self, to: ReplicaId, lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         let network = &mut *self.network.lock().expect("no panic holds it");
         network.connect(self.me, to).ok_or(Dropped)?;
         let (faults, inboxes) = (&mut network.faults, &network.inboxes);
@@ -122,6 +127,10 @@ impl Transport for Link {
         if faults.cut.contains(&(self.me, to)) || hits(faults.loses_one_in) {
             return Ok(());
         }
+        let is_bulk = lane == Lane::Bulk;
+        faults.bulk += u64::from(is_bulk);
+        let is_spoiled = is_bulk && faults.spoils_one_in.is_some_and(|one_in| faults.bulk.is_multiple_of(one_in));
+        let frame = if is_spoiled { spoiled(&frame) } else { frame };
         let event = Event::Frame { from: self.me, frame };
         let is_doubled = hits(faults.doubles_one_in);
         inbox.try_send(event.clone()).map_err(|_| Dropped)?;
@@ -139,102 +148,12 @@ impl Transport for Link {
     }
 }
 
-/// What a disk holds.
-#[derive(Default)]
-struct Image {
-    prepared: Option<Founders>,
-    snapshot: Option<Snapshot>,
-    hard_state: HardState,
-    entries: Vec<Entry>,
-    /// Handles of earlier incarnations write nothing.
-    incarnation: u64,
-    commits: u64,
-    fails: bool,
-}
-
-impl Image {
-    fn write(&mut self, write: WriteSet) {
-        match write.founding {
-            Some(FoundingWrite::Prepare(founders)) => self.prepared = Some(founders),
-            Some(FoundingWrite::Found(snapshot)) => self.snapshot = Some(snapshot),
-            None => {}
-        }
-        if let Some(hard_state) = write.hard_state {
-            self.hard_state = hard_state;
-        }
-        if let Some(first) = write.entries.first() {
-            self.entries.retain(|entry| entry.index < first.index);
-        }
-        self.entries.extend(write.entries);
-    }
-
-    fn state(&self) -> RecoveredState {
-        match &self.snapshot {
-            None => RecoveredState::Unfounded { prepared: self.prepared.clone() },
-            Some(snapshot) => RecoveredState::Founded(RecoveredLog {
-                genesis: snapshot.meta.genesis(),
-                hard_state: self.hard_state,
-                snapshot: snapshot.clone(),
-                truncated: (snapshot.meta.index, snapshot.meta.term),
-                entries: self.entries.clone(),
-            }),
-        }
-    }
-}
-
-/// A disk that keeps what was committed, and can be made to stall or fail.
-#[derive(Clone, Default)]
-pub struct Disk {
-    image: Arc<Mutex<Image>>,
-    /// Commits pass while there is a permit to be had.
-    stalled: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Disk {
-    /// Lets no commit pass until the guard is dropped.
-    pub async fn stall(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        self.stalled.clone().lock_owned().await
-    }
-
-    /// Fails every commit from now on.
-    pub fn fail(&self) {
-        self.image.lock().expect("no panic holds it").fails = true;
-    }
-}
-
-struct Handle {
-    disk: Disk,
-    incarnation: u64,
-}
-
-impl Persist for Handle {
-    async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
-        let _passes = self.disk.stalled.lock().await;
-        tokio::task::yield_now().await;
-        let mut image = self.disk.image.lock().expect("no panic holds it");
-        if image.fails || image.incarnation != self.incarnation {
-            return Err(PersistError("unplugged".to_owned()));
-        }
-        writes.into_iter().for_each(|write| image.write(write));
-        image.commits += 1;
-        Ok(())
-    }
-
-    async fn begin(&mut self, _staging: Staging) -> Result<u32, PersistError> {
-        Ok(0)
-    }
-
-    async fn stage(&mut self, _number: u32, _chunk: Bytes) -> Result<(), PersistError> {
-        Ok(())
-    }
-
-    async fn chunk(&mut self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, PersistError> {
-        Ok(None)
-    }
-
-    async fn clean(&mut self) -> Result<bool, PersistError> {
-        Ok(false)
-    }
+/// A frame with one byte changed, in its middle: far from what it says of itself.
+fn spoiled(frame: &[u8]) -> Bytes {
+    let mut bytes = frame.to_vec();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 0x40;
+    bytes.into()
 }
 
 /// A machine's clock and entropy.
@@ -274,6 +193,7 @@ impl Environment for Machine {
 /// Nodes that run, and what they run on.
 pub struct World {
     catalog: Vec<CatalogItem>,
+    snapshots: SnapshotPolicy,
     network: Arc<Mutex<Network>>,
     voters: Vec<ReplicaId>,
     disks: BTreeMap<ReplicaId, Disk>,
@@ -334,6 +254,7 @@ impl World {
         };
         Self {
             catalog: catalog.to_vec(),
+            snapshots: SnapshotPolicy::default(),
             network: Arc::default(),
             disks: voters.iter().map(|voter| (*voter, Disk::default())).collect(),
             machines: voters.iter().map(|voter| (*voter, machine(voter))).collect(),
@@ -346,7 +267,12 @@ impl World {
 
     /// Voters that run, one of which leads and has imported the catalog.
     pub async fn running(voters: u64, catalog: &[CatalogItem]) -> Self {
-        let mut world = Self::new(voters, catalog);
+        Self::running_with(voters, catalog, SnapshotPolicy::default()).await
+    }
+
+    /// The same, with snapshots by another policy.
+    pub async fn running_with(voters: u64, catalog: &[CatalogItem], snapshots: SnapshotPolicy) -> Self {
+        let mut world = Self { snapshots, ..Self::new(voters, catalog) };
         (1..=voters).for_each(|number| world.start(replica(number)));
         world.stocked().await;
         world
@@ -368,18 +294,14 @@ impl World {
 
     /// Starts a node on what its disk holds.
     pub fn start(&mut self, id: ReplicaId) {
-        let disk = self.disks[&id].clone();
-        let (state, incarnation) = {
-            let mut image = disk.image.lock().expect("no panic holds it");
-            image.incarnation += 1;
-            (image.state(), image.incarnation)
-        };
+        let (state, handle) = self.disks[&id].begin_incarnation();
         let identity = self.identities[&id];
         let config = NodeConfig {
             founders: self.voters.clone(),
             heartbeat_ticks: 2,
             election_ticks: 20,
-            snapshots: Default::default(),
+            snapshots: self.snapshots,
+            snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
             limits: Limits::default(),
             catalog: self.catalog.clone(),
             accept_clock: self.accept_clock,
@@ -387,14 +309,13 @@ impl World {
         let (outside, inbox) = mpsc::channel(1_024);
         self.network.lock().expect("no panic holds it").inboxes.insert(id, outside);
         let link = Link { me: id, network: self.network.clone(), inbox };
-        let handle = Handle { disk, incarnation };
         let node = Node::start(config, Recovered { identity, state }, link, handle, self.machines[&id].clone());
         self.nodes.insert(id, node);
     }
 
     /// Takes a node away without a word; its disk stays.
     pub async fn crash(&mut self, id: ReplicaId) {
-        self.disks[&id].image.lock().expect("no panic holds it").incarnation += 1;
+        self.disks[&id].begin_incarnation();
         self.network.lock().expect("no panic holds it").leave(id);
         let node = self.nodes.remove(&id).expect("it runs");
         node.task.abort();
@@ -466,7 +387,17 @@ impl World {
         (faults.loses_one_in, faults.doubles_one_in) = (Some(loses_one_in), Some(doubles_one_in));
     }
 
-    /// Undoes [`Self::isolate`] and [`Self::disturb`].
+    /// Changes a byte of every so many-th chunk of a snapshot.
+    pub fn spoil_chunks(&self, one_in: u64) {
+        self.network.lock().expect("no panic holds it").faults.spoils_one_in = Some(one_in);
+    }
+
+    /// How many chunks of snapshots were sent since the faults were set.
+    pub fn chunks_sent(&self) -> u64 {
+        self.network.lock().expect("no panic holds it").faults.bulk
+    }
+
+    /// Undoes every fault.
     pub fn heal(&self) {
         let network = &mut *self.network.lock().expect("no panic holds it");
         network.faults = Faults::default();

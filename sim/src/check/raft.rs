@@ -1,5 +1,5 @@
 //! What raft promises, as far as its status shows it: one leader a term, ever; a leader that has all that was applied; term,
-//! commit and applied index that do not fall while a replica lives; `applied <= commit <= last`.
+//! commit and applied index that do not fall while a replica lives; `truncated <= snapshot <= applied <= commit <= last`.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,13 @@ impl RaftCheck {
         let (term, commit, applied, last) = (status.term, status.commit, status.digests.index, status.last_index);
         if !(applied <= commit && commit <= last) {
             let detail = format!("{who} has applied {applied}, committed {commit}, and {last} last");
+            return Err(Violation::new(NAME, "order of indexes", detail));
+        }
+        let (first, snapshot) = (status.first_index, status.snapshot_index);
+        // The entry before the first one was compacted away, and lies in the snapshot.
+        if !(first <= snapshot.next() && snapshot <= applied) {
+            let detail =
+                format!("the log of {who} begins at {first}, its snapshot is at {snapshot}, applied is {applied}");
             return Err(Violation::new(NAME, "order of indexes", detail));
         }
         let before = self.seen.insert(who, (term, commit, applied)).unwrap_or_default();
@@ -121,6 +128,18 @@ mod tests {
             let fallen = check().observe(life(1, 1), &status(1, Role::Follower, term, indexes));
             refused(fallen, "raft", "replica 1 in its life 1 falls");
         }
+    }
+
+    #[test]
+    fn nothing_that_no_snapshot_holds_is_compacted_and_none_is_ahead_of_what_is_applied() {
+        let shows = |first, snapshot| Status {
+            first_index: Index(first),
+            snapshot_index: Index(snapshot),
+            ..status(2, Role::Follower, 3, [5, 5, 7])
+        };
+        check().observe(life(2, 1), &shows(6, 5)).unwrap();
+        refused(check().observe(life(2, 1), &shows(7, 5)), "raft", "begins at 7, its snapshot is at 5");
+        refused(check().observe(life(2, 1), &shows(2, 6)), "raft", "its snapshot is at 6, applied is 5");
     }
 
     #[test]

@@ -252,26 +252,27 @@ impl Pool {
         Ok(Effect::ItemRemoved { version: item.rev })
     }
 
+    /// Under the version that the caller saw; the version moves if anything does.
     pub(super) fn update(
         &mut self,
         policy: Option<&Policy>,
         require_key: Option<bool>,
         etag: Version,
     ) -> Result<Effect, Refusal> {
-        let fallback = match policy {
-            Some(Policy::Fallback(id)) => Some(self.find(id)?),
-            Some(Policy::Renormalize | Policy::Miss) | None => None,
+        let is_finite = match policy {
+            Some(Policy::Fallback(id)) => !self.items[self.find(id)?].unlimited,
+            _ => false,
         };
         if etag.0 != self.version {
             return Err(Refusal::EtagMismatch { current: Version(self.version) });
         }
-        if fallback.is_some_and(|at| !self.items[at].unlimited) {
+        if is_finite {
             return Err(Refusal::FallbackFinite);
         }
         let before = (self.policy.clone(), self.require_key);
-        self.policy = policy.cloned().unwrap_or_else(|| self.policy.clone());
-        self.require_key = require_key.unwrap_or(self.require_key);
-        if before != (self.policy.clone(), self.require_key) {
+        self.policy = policy.cloned().unwrap_or(before.0.clone());
+        self.require_key = require_key.unwrap_or(before.1);
+        if (&self.policy, self.require_key) != (&before.0, before.1) {
             self.version += 1;
         }
         Ok(Effect::PoolSet { version: Version(self.version) })

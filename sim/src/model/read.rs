@@ -10,16 +10,16 @@ use super::{
     pool::{Item, Pool},
 };
 
-/// Most items of a pool that is read at once.
-const WHOLE_MAX: usize = 16_384;
 /// Most pools or items of a page.
 const PAGE_MAX: usize = 1_000;
+/// Most items of a pool that is told whole.
+const WHOLE_MAX: usize = 16_384;
 
 impl Model {
     /// What a read at the applied index must be answered.
     pub fn answer_query(&self, query: &Query) -> Answer {
         let answer = match query {
-            Query::Pool(id) => self.read_whole(id),
+            Query::Pool(id) => self.whole_pool(id),
             Query::Pools { after, limit } => self.list_pools(after.as_ref(), *limit),
             Query::Items { pool, after, limit } => self.list_items(pool, after.as_ref(), *limit),
             Query::Outcome(pool, key) => self.recall(pool, key).map(Answer::Outcome),
@@ -42,7 +42,7 @@ impl Model {
         self.pools.get(id).ok_or(Refusal::PoolNotFound)
     }
 
-    fn read_whole(&self, id: &PoolId) -> Result<Answer, Refusal> {
+    fn whole_pool(&self, id: &PoolId) -> Result<Answer, Refusal> {
         let pool = self.find(id)?;
         let items: Vec<_> = listed(pool).map(Item::state).collect();
         if items.len() > WHOLE_MAX {

@@ -132,7 +132,7 @@ impl Told {
             Refusal::KeyFromFuture { floor, now } => self.u32(17).u64(floor.0).u64(now.0),
             Refusal::KeyTableFull => self.u32(18),
             Refusal::FallbackFinite => self.u32(19),
-            Refusal::TooLong => self.u32(20),
+            Refusal::TooLong => unreachable!("only reads are refused so"),
         };
     }
 }

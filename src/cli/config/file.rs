@@ -31,6 +31,9 @@ pub struct File {
     /// Ticks and elections.
     #[serde(default)]
     pub timing: Timing,
+    /// When snapshots are taken, and what of the log is kept beside them.
+    #[serde(default)]
+    pub snapshots: Snapshots,
     /// The predecessor's `data_dir`.
     pub working_dir: Option<Spanned<String>>,
     /// The predecessor's log: nothing of it is left to configure.
@@ -155,6 +158,20 @@ pub struct Timing {
     pub election: Option<Spanned<String>>,
     /// The only node of a cluster starts whatever its wall clock says.
     pub accept_clock: Option<Spanned<bool>>,
+}
+
+/// Snapshots and the log: sizes, and a count.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshots {
+    /// The log that makes a snapshot due.
+    pub log_bytes_min: Option<Spanned<String>>,
+    /// The log that is cut whoever still needs it.
+    pub log_bytes_max: Option<Spanned<String>>,
+    /// Entries that stay in the log beside a snapshot.
+    pub trailing_entries: Option<Spanned<u64>>,
+    /// The same, in bytes.
+    pub trailing_bytes: Option<Spanned<String>>,
 }
 
 /// Any file with a catalog: ours, or the predecessor's config.yaml or config.json. All else in it is passed over.

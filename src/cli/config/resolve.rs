@@ -19,6 +19,7 @@ use super::{
 use crate::{
     cli::ports::{GRPC_PORT_BASE, Ports},
     pool::{CatalogItem, Limits},
+    replica::SnapshotPolicy,
     transport::tls::NodeFiles,
     types::{ClusterId, ReplicaId},
 };
@@ -35,6 +36,8 @@ const ELECTION_TICKS_MAX: u64 = 10_000;
 const KEYS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
 /// How long request keys may be remembered in milliseconds.
 const KEYS_AGE_MS: std::ops::RangeInclusive<u64> = 60_000..=30 * 24 * 60 * 60 * 1_000;
+/// The log that may make a snapshot due in bytes: less would take snapshots all the time.
+const SNAPSHOT_LOG_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 30;
 
 /// Settles a file of ours or of the predecessor's.
 pub(super) fn resolve(source: &Source, file: File, overrides: &Overrides) -> Result<Settings, Rejected> {
@@ -67,6 +70,7 @@ impl Resolver<'_> {
         let data_dir = self.data_dir(file.data_dir.as_ref());
         let tls = self.tls(file.tls.as_ref().map(|tls| &tls.value), node);
         let timing = self.timing(&file.timing);
+        let snapshots = self.snapshots(&file.snapshots);
         let accept_clock = self.accept_clock(&file.timing);
         let catalog = self.catalog(file.pool.as_ref());
         let (id, members, limits) = cluster?;
@@ -85,6 +89,7 @@ impl Resolver<'_> {
             grpc,
             admin_listen,
             timing,
+            snapshots,
             accept_clock,
             catalog,
             warnings,
@@ -132,6 +137,7 @@ impl Resolver<'_> {
             members: vec![me],
             grpc,
             timing: self.timing(&file.timing),
+            snapshots: self.snapshots(&file.snapshots),
             accept_clock: self.accept_clock(&file.timing),
             catalog: self.catalog(file.pool.as_ref()),
             warnings: vec![format!(
@@ -440,6 +446,40 @@ impl Resolver<'_> {
         }
         let ticks = |span: Span| usize::try_from(span.0 / tick.0).unwrap_or(usize::MAX);
         Timing { tick: tick.duration(), heartbeat_ticks: ticks(heartbeat), election_ticks: ticks(election) }
+    }
+
+    fn snapshots(&mut self, snapshots: &file::Snapshots) -> SnapshotPolicy {
+        let default = SnapshotPolicy::default();
+        let mut size = |key: &str, text: &Option<Spanned<String>>, default| {
+            let given = self.read::<Size>(text.as_ref());
+            self.settle(&format!("snapshots.{key}"), [None, given], || Size(default)).0
+        };
+        let log_bytes_min = size("log_bytes_min", &snapshots.log_bytes_min, default.log_bytes_min);
+        let log_bytes_max = size("log_bytes_max", &snapshots.log_bytes_max, default.log_bytes_max);
+        let trailing_bytes = size("trailing_bytes", &snapshots.trailing_bytes, default.trailing_bytes);
+        let entries = snapshots.trailing_entries.as_ref().map(|entries| (entries.value, line_of(entries)));
+        let trailing_entries = self.settle("snapshots.trailing_entries", [None, entries], || default.trailing_entries);
+        let wrong = if !SNAPSHOT_LOG_BYTES.contains(&log_bytes_min) {
+            let (least, most) = (Size(*SNAPSHOT_LOG_BYTES.start()), Size(*SNAPSHOT_LOG_BYTES.end()));
+            Some((&snapshots.log_bytes_min, format!("a snapshot is due after {least} to {most} of log")))
+        } else if log_bytes_max < log_bytes_min.saturating_add(trailing_bytes) {
+            let least = Size(log_bytes_min.saturating_add(trailing_bytes));
+            Some((
+                &snapshots.log_bytes_max,
+                format!(
+                    "the log may be cut above {least} at least, what makes a snapshot due and what stays beside it"
+                ),
+            ))
+        } else {
+            None
+        };
+        if let Some((text, message)) = wrong {
+            // A default can only be wrong beside a value that is given.
+            let given = [text, &snapshots.log_bytes_min, &snapshots.trailing_bytes, &snapshots.log_bytes_max];
+            let at = given.into_iter().flatten().next();
+            self.wrong(at.map_or(Location::UNKNOWN, |text| text.referenced), message);
+        }
+        SnapshotPolicy { log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max }
     }
 
     fn accept_clock(&mut self, timing: &file::Timing) -> bool {

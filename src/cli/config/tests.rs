@@ -55,8 +55,11 @@ fn settled_with(text: &str, overrides: &Overrides) -> Result<Settings, Rejected>
 
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
-    let wrong: [(&str, &str, &str); 33] = [
+    let wrong: [(&str, &str, &str); 36] = [
         ("an unknown key, one letter off", "data_dir:", "data_dri:"),
+        ("a log too short for a snapshot", "data_dir: data", "data_dir: data\nsnapshots: { log_bytes_min: 1KiB }"),
+        ("a log cut below what stays", "data_dir: data", "data_dir: data\nsnapshots: { log_bytes_max: 100MiB }"),
+        ("a count that is none", "data_dir: data", "data_dir: data\nsnapshots: { trailing_entries: -1 }"),
         ("an unknown key, far from all", "data_dir: data", "data_dir: data\ncolour: red"),
         ("an unknown key deep down", "quantity: 10", "qantity: 10"),
         ("a key twice", "data_dir: data", "data_dir: data\ndata_dir: other"),

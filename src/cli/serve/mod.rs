@@ -15,7 +15,12 @@
 mod predecessor;
 mod sockets;
 
-use std::{convert::Infallible, path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args as _;
 use rustix::{fs::Mode, process::umask};
@@ -36,7 +41,7 @@ use crate::{
     api::Consistency,
     durable::{Recovered, RecoveredState},
     pool::Query,
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
     server::{
         admin::{self, AdminConfig},
         drain::{self, Draining},
@@ -54,6 +59,8 @@ use crate::{
 
 /// How long one try of the read that tells readiness may take.
 const READINESS_READ: Duration = Duration::from_secs(2);
+/// How often a long start says how far it has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long clients may take to be answered at the end; the gRPC side has the same bound of its own.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the node may then take to stop.
@@ -213,8 +220,20 @@ fn admin_config(settings: &Settings, Listen(listen): Listen) -> AdminConfig {
 async fn open_store(settings: &Settings, cluster: ClusterId) -> Result<(Store, Recovered), CliError> {
     let data_dir = settings.data_dir.clone();
     let wanted = Wanted { cluster, shard: ShardId::FIRST, replica: settings.node };
-    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random())));
+    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random()), log_progress()));
     Ok(opened.await.map_err(defect)??)
+}
+
+/// Logs how far the store has been read: about once a second, hence never when that takes less.
+fn log_progress() -> impl Fn(storage::Progress) + Send + 'static {
+    let last = Cell::new(Instant::now());
+    move |storage::Progress { phase, read_bytes, file_bytes }| {
+        if last.get().elapsed() >= PROGRESS_INTERVAL {
+            last.set(Instant::now());
+            let percent = read_bytes.saturating_mul(100) / file_bytes.max(1);
+            tracing::info!(percent = percent.min(100), read_bytes, file_bytes, "{phase}");
+        }
+    }
 }
 
 fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {
@@ -222,7 +241,8 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         founders: settings.members.iter().map(|member| member.id).collect(),
         heartbeat_ticks: settings.timing.heartbeat_ticks,
         election_ticks: settings.timing.election_ticks,
-        snapshots: Default::default(),
+        snapshots: settings.snapshots,
+        snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
         accept_clock: settings.accept_clock,

@@ -315,7 +315,7 @@ fn a_request_that_differs_in_anything_is_sent_on_its_own() {
 
 #[test]
 fn a_key_made_here_that_is_refused_for_its_time_is_replaced_once_it_is_sure_that_nothing_was_done() {
-    for refused in [expired(), outcome(Err(Refusal::KeyFromFuture { floor: Millis(4_000), now: Millis(5_000) }))] {
+    for refused in [expired(), outcome(Err(Refusal::KeyFromFuture { now: Millis(5_000), floor: Millis(0) }))] {
         let mut bench = Bench::new(view(1, Leader::Here));
         let mut answer = bench.accept(draw(key(1), KeyOrigin::Server, 1), 40);
         let id = bench.propose();
