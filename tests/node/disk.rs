@@ -1,6 +1,12 @@
 //! A disk in memory: what the store promises of it, and what can go wrong with it.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -161,6 +167,8 @@ pub struct Disk {
     image: Arc<Mutex<Image>>,
     /// Commits pass while there is a permit to be had.
     stalled: Arc<tokio::sync::Mutex<()>>,
+    /// How long each takes, in milliseconds.
+    slow_ms: Arc<AtomicU64>,
 }
 
 impl Disk {
@@ -171,6 +179,11 @@ impl Disk {
     /// Lets no commit pass until the guard is dropped.
     pub async fn stall(&self) -> tokio::sync::OwnedMutexGuard<()> {
         self.stalled.clone().lock_owned().await
+    }
+
+    /// Lets every commit take so long.
+    pub fn slow(&self, takes: Duration) {
+        self.slow_ms.store(takes.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Fails every commit from now on.
@@ -269,6 +282,10 @@ impl Handle {
 impl Persist for Handle {
     async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
         let _passes = self.disk.stalled.lock().await;
+        match self.disk.slow_ms.load(Ordering::Relaxed) {
+            0 => {}
+            takes_ms => tokio::time::sleep(Duration::from_millis(takes_ms)).await,
+        }
         self.run(|image| writes.into_iter().try_for_each(|write| image.write(write))).await
     }
 

@@ -26,6 +26,8 @@
 //! names it. An unknown key is an error: a misspelt one would be a setting that silently has no effect. Everything that is
 //! wrong is told at once, each with its place; nothing is started or changed then.
 //!
+//! **Memory.** A node whose limits allow it more than this machine has is refused here, before it starts: see [`memory`].
+//!
 //! `limits` stands under `cluster` because replicas that differ in it would not do alike; it is part of what the cluster
 //! is founded on, so nodes that differ never found one.
 //!
@@ -37,6 +39,7 @@
 mod catalog;
 mod diagnostic;
 mod file;
+pub mod memory;
 mod resolve;
 mod settings;
 mod units;
@@ -86,12 +89,13 @@ impl Overrides {
 /// Reads and settles a node's configuration. Nothing is started, made or changed.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, Rejected> {
     let source = diagnostic::Source::read(path)?;
-    settle(&source, overrides)
+    settle(&source, overrides, memory::of_machine())
 }
 
-fn settle(source: &diagnostic::Source, overrides: &Overrides) -> Result<Settings, Rejected> {
+/// `machine` is the memory that there is, in bytes, if that is known.
+fn settle(source: &diagnostic::Source, overrides: &Overrides, machine: Option<u64>) -> Result<Settings, Rejected> {
     let file: file::File = source.parse()?;
-    resolve::resolve(source, file, overrides)
+    resolve::resolve(source, file, overrides, machine)
 }
 
 /// `config check` and `config show`.

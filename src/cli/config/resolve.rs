@@ -13,6 +13,7 @@ use super::{
     Overrides, catalog,
     diagnostic::{Diagnostic, Rejected, Source},
     file::{self, File},
+    memory,
     settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing},
     units::{Address, Listen, Size, Span},
 };
@@ -40,12 +41,22 @@ const KEYS_AGE_MS: std::ops::RangeInclusive<u64> = 60_000..=30 * 24 * 60 * 60 * 
 const SNAPSHOT_LOG_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 30;
 
 /// Settles a file of ours or of the predecessor's.
-pub(super) fn resolve(source: &Source, file: File, overrides: &Overrides) -> Result<Settings, Rejected> {
+pub(super) fn resolve(
+    source: &Source,
+    file: File,
+    overrides: &Overrides,
+    machine: Option<u64>,
+) -> Result<Settings, Rejected> {
     let mut resolver = Resolver { source, overrides, rows: Vec::new(), wrong: Vec::new() };
+    let keys = file.cluster.as_ref().and_then(|cluster| cluster.value.limits.keys_bytes_max.as_ref());
+    let keys = keys.map(|text| text.referenced);
     let settings = match (&file.cluster, &file.working_dir) {
         (None, Some(_)) => resolver.predecessor(file),
         _ => resolver.ours(file),
     };
+    if let Some(settings) = &settings {
+        resolver.check_memory(&settings.limits, keys, machine);
+    }
     let Resolver { rows, wrong, .. } = resolver;
     // Without settings something is wrong: whatever gives none has said why.
     settings.filter(|_| wrong.is_empty()).map(|settings| Settings { rows, ..settings }).ok_or(Rejected(wrong))
@@ -305,6 +316,15 @@ impl Resolver<'_> {
             );
         }
         Limits { keys_bytes_max: bytes, keys_age_ms_max: age }
+    }
+
+    fn check_memory(&mut self, limits: &Limits, at: Option<Location>, machine: Option<u64>) {
+        let Err(small) = memory::check(limits, machine) else { return };
+        let diagnostic = match at {
+            Some(at) => self.source.diagnostic(at, small.to_string()),
+            None => self.source.about_all(small.to_string()),
+        };
+        self.wrong.push(diagnostic.help(small.help()));
     }
 
     fn tls(&mut self, tls: Option<&file::Tls>, node: Option<ReplicaId>) -> Option<NodeFiles> {

@@ -50,7 +50,40 @@ fn settled(text: &str) -> Result<Settings, Rejected> {
 }
 
 fn settled_with(text: &str, overrides: &Overrides) -> Result<Settings, Rejected> {
-    settle(&Source { path: "dir/config.yaml".into(), text: text.to_owned() }, overrides)
+    settle_on(text, overrides, None)
+}
+
+fn settle_on(text: &str, overrides: &Overrides, machine: Option<u64>) -> Result<Settings, Rejected> {
+    settle(&Source { path: "dir/config.yaml".into(), text: text.to_owned() }, overrides, machine)
+}
+
+#[test]
+fn a_machine_too_small_for_the_limits_is_told_with_the_setting() {
+    let gib = Some(1 << 30);
+    let limited = |size| RIGHT.replacen("  nodes:", &format!("  limits: {{ keys_bytes_max: {size} }}\n  nodes:"), 1);
+    for text in [RIGHT, PREDECESSOR, &limited("392MiB")] {
+        assert!(settle_on(text, &Overrides::default(), gib).is_ok());
+    }
+    let rejected = settle_on(&limited("1GiB"), &Overrides::default(), gib).unwrap_err().to_string();
+    assert!(rejected.starts_with("dir/config.yaml:4:29"), "{rejected}");
+    for part in ["may take 2288MiB", "this machine has 1GiB", "keys_bytes_max: 392MiB"] {
+        assert!(rejected.contains(part), "{rejected}");
+    }
+    for text in [RIGHT, PREDECESSOR] {
+        let rejected = settle_on(text, &Overrides::default(), Some(512 << 20)).unwrap_err().to_string();
+        assert!(rejected.contains("keys_bytes_max: 136MiB"), "{rejected}");
+    }
+}
+
+#[test]
+fn a_clock_is_accepted_by_a_flag_or_by_the_file() {
+    let accepting = RIGHT.replacen("data_dir: data", "data_dir: data\ntiming: { accept_clock: true }", 1);
+    let flag = Overrides { accept_clock: true, ..Overrides::default() };
+    assert!(!settled(RIGHT).unwrap().accept_clock);
+    assert!(settled(&accepting).unwrap().accept_clock);
+    let settings = settled_with(RIGHT, &flag).unwrap();
+    let row = settings.rows.iter().find(|row| row.key == "timing.accept_clock").unwrap();
+    assert!(settings.accept_clock && row.origin == Origin::Flag("--accept-clock"));
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! sockets. Then the node starts, founding or rejoining by itself, and clients are let in at once: a request that comes
 //! early waits within its own deadline. The line `ready` means that a linearizable read has succeeded here.
 //!
-//! **End.** SIGTERM, Ctrl-C or the end of the terminal: no more is accepted, what was accepted is answered, the node
-//! stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
+//! **End.** SIGTERM, Ctrl-C or the end of the terminal: no more is accepted, what was proposed is answered, the rest is
+//! refused as surely not applied, leadership is handed over, the node stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
 //! invariant, as it tells of the cluster and not of this process, and 1 for everything else.
 //!
 //! One multi-thread tokio runtime serves all: the loop is one task among others, fsyncs happen on threads for blocking
@@ -33,20 +33,18 @@ use tokio::{
 
 use super::{
     CliError, Exit, Format, Globals,
-    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings},
+    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings, memory},
     output,
     signals::StopSignals,
 };
 use crate::{
-    api::Consistency,
     durable::{Recovered, RecoveredState},
-    pool::Query,
     runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
     server::{
         admin::{self, AdminConfig},
         drain::{self, Draining},
         grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
-        native,
+        health, native,
     },
     storage::{self, OpenError, Store, Wanted},
     system::SystemEnvironment,
@@ -57,14 +55,12 @@ use crate::{
     types::{ClusterId, DiskId, ShardId},
 };
 
-/// How long one try of the read that tells readiness may take.
-const READINESS_READ: Duration = Duration::from_secs(2);
 /// How often a long start says how far it has come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long clients may take to be answered at the end; the gRPC side has the same bound of its own.
+/// How long clients may take to hear their answers at the end; the gRPC side has the same bound of its own.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// How long the node may then take to stop.
-const STOP_MAX: Duration = Duration::from_secs(3);
+/// How long the node may take to stop: what was proposed is answered for 2 s, and its store is given 2 s more.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -131,6 +127,7 @@ impl Running {
         let tls = NodeTls::load(&settings.tls, cluster, settings.node)?;
         let grpc_config = settings.grpc.map(|grpc| grpc_config(&grpc, &tls));
         let (store, recovered) = open_store(&settings, cluster).await?;
+        check_memory(&recovered)?;
         let grpc = match settings.grpc {
             Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
             None => None,
@@ -181,19 +178,22 @@ impl Running {
         }
     }
 
-    /// Lets what was accepted be answered, then stops the node.
-    async fn stop(mut self) -> Result<Exit, CliError> {
-        self.drain.begin();
-        let drained = async { while self.servers.join_next().await.is_some() {} };
-        if timeout(DRAIN_MAX, drained).await.is_err() {
+    /// Stops the node, and the servers once they have passed on what it answers. Both at once: were the node to go on until
+    /// nobody waits, it would go on proposing, and behind a disk that stalls the servers would leave before they know what
+    /// became of anything. Peers are left last, since the node hands leadership over.
+    async fn stop(self) -> Result<Exit, CliError> {
+        let Self { node, ended: mut task, drain, mut servers, quic, _admin } = self;
+        drain.begin();
+        let stopped = timeout(STOP_MAX, async {
+            node.stop().await;
+            (&mut task).await
+        });
+        let drained = timeout(DRAIN_MAX, async { while servers.join_next().await.is_some() {} });
+        let (stopped, drained) = tokio::join!(stopped, drained);
+        if drained.is_err() {
             tracing::warn!("clients were still waiting after {} s", DRAIN_MAX.as_secs());
         }
-        let stopped = timeout(STOP_MAX, async {
-            self.node.stop().await;
-            (&mut self.ended).await
-        });
-        let stopped = stopped.await;
-        self.quic.close().await;
+        quic.close().await;
         match stopped {
             Ok(stopped) => ended(stopped),
             Err(_) => Err(CliError::new(Exit::Other, "NOT_STOPPED", "the node did not stop in time and was left")),
@@ -236,6 +236,13 @@ fn log_progress() -> impl Fn(storage::Progress) + Send + 'static {
     }
 }
 
+/// A cluster keeps the limits that it was founded with, whatever the file says by now.
+fn check_memory(recovered: &Recovered) -> Result<(), CliError> {
+    let RecoveredState::Founded(log) = &recovered.state else { return Ok(()) };
+    memory::check(&log.snapshot.meta.founders.limits, memory::of_machine())
+        .map_err(|small| CliError::new(Exit::Usage, "MEMORY_TOO_SMALL", small.to_string()).hint(small.help()))
+}
+
 fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {
     let config = NodeConfig {
         founders: settings.members.iter().map(|member| member.id).collect(),
@@ -267,6 +274,7 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
         node = settings.node.0,
         quic = %settings.quic_listen,
         grpc,
+        admin = settings.admin_listen.map_or("off".to_owned(), |listen| listen.to_string()),
         data_dir = %settings.data_dir.display(),
         recovered_index,
         "starting"
@@ -277,8 +285,8 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
 async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
     let ready = async {
         loop {
-            if let Ok(read) = node.read(Query::first_pools(), Consistency::Linearizable, READINESS_READ).await {
-                return read.index;
+            if let Ok(index) = health::can_read(&node).await {
+                return index;
             }
             // Refusals may come at once, while the cluster is not founded.
             tokio::time::sleep(Duration::from_millis(20)).await;
