@@ -258,11 +258,6 @@ impl Requests {
         self.open.is_empty()
     }
 
-    /// How many are not answered.
-    pub fn len(&self) -> usize {
-        self.open.len()
-    }
-
     /// The oldest request that is to be sent; turns away those before it that it is too late for. None before there is a
     /// cluster time.
     pub fn peek(&mut self, now: Now) -> Option<&Measured> {
