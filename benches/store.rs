@@ -24,7 +24,7 @@ const BARE_BYTES: u64 = 64 << 20;
 fn founded(data_dir: &std::path::Path) -> Store {
     let wanted = Wanted { cluster: ClusterId([1; 16]), shard: ShardId::FIRST, replica: ReplicaId(1) };
     let disk = DiskId([1; 16]);
-    let (mut store, _) = storage::open(data_dir, wanted, disk).expect("an empty directory takes a store");
+    let (mut store, _) = storage::open(data_dir, wanted, disk, |_| {}).expect("an empty directory takes a store");
     let founders = Founders {
         cluster: wanted.cluster,
         limits: Limits::default(),

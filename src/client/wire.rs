@@ -127,9 +127,9 @@ impl<F: Frame> FrameReader<F> {
         Ok(Some(frame))
     }
 
-    /// Does a frame stand half received? At the end of a stream that is an error of the other side.
-    pub fn is_mid_frame(&self) -> bool {
-        !self.buffer.is_empty()
+    /// Length in bytes of the frame under way, once it is known: as the other side claims it, so look for an error first.
+    pub fn frame_bytes(&self) -> Option<u32> {
+        self.buffer.first_chunk().map(|length| u32::from_le_bytes(*length))
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
                 }
             }
             assert_eq!(frames, [one.clone(), two.clone()]);
-            assert!(!reader.is_mid_frame());
+            assert!(reader.buffer.is_empty());
         }
     }
 

@@ -7,10 +7,11 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::snapshots::BodyMessage;
 use crate::{
     codec::{self, DecodeError},
     pool::Command,
-    replica::{ProposalId, ProposalResult, RaftBody, RaftMessage, founding::FoundingMessage},
+    replica::{Checkpoint, ProposalId, ProposalResult, RaftBody, RaftMessage, founding::FoundingMessage},
     transport::{Lane, PEER_FRAME_BYTES_MAX},
     types::{ClusterId, Genesis, Millis, ReplicaId, ShardId},
 };
@@ -62,6 +63,10 @@ pub enum PeerMessage {
         /// Why, for people; cut to 256 characters.
         why: String,
     },
+    /// About a snapshot's body.
+    Body(BodyMessage),
+    /// The sender's digests at an index.
+    Checkpoint(Checkpoint),
 }
 
 impl PeerMessage {
@@ -73,7 +78,12 @@ impl PeerMessage {
                 _ => Lane::Urgent,
             },
             Self::Forward(_) | Self::Forwarded(_) => Lane::Log,
-            Self::Founding(_) | Self::Transfer { .. } | Self::TransferRefused { .. } => Lane::Urgent,
+            Self::Body(BodyMessage::Chunk { .. }) => Lane::Bulk,
+            Self::Founding(_)
+            | Self::Transfer { .. }
+            | Self::TransferRefused { .. }
+            | Self::Body(_)
+            | Self::Checkpoint(_) => Lane::Urgent,
         }
     }
 }

@@ -75,6 +75,9 @@ pub enum Refused {
     /// It agreed on no protocol that this build speaks.
     #[error("it speaks none of the protocols spoken here")]
     OtherProtocol,
+    /// The node does not accept what it introduced itself with.
+    #[error("{0}")]
+    Introduction(String),
     /// There are as many connections as may be: altogether, from its address, or waiting to be served.
     #[error("there are too many connections")]
     TooMany,

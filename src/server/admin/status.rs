@@ -1,0 +1,31 @@
+//! `/status`: the node as it sees itself.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api::NodeStatus;
+
+/// The document. Keys are added, never renamed.
+pub(super) fn json(status: &NodeStatus, uptime: Duration) -> Value {
+    let replica = &status.replica;
+    let matched = replica.matched.iter().map(|(peer, index)| json!({"id": peer.0, "index": index.0}));
+    json!({
+        "cluster_id": status.cluster.to_string(),
+        "id": replica.replica.0,
+        "role": replica.role.to_string(),
+        "term": replica.term.0,
+        "leader": replica.leader.map(|leader| leader.0),
+        "transferring": replica.transferring,
+        "voters": status.voters.iter().map(|voter| voter.0).collect::<Vec<_>>(),
+        "commit_index": replica.commit.0,
+        "applied_index": replica.digests.index.0,
+        "digest": replica.digests.history.to_string(),
+        "state_digest": replica.digests.state.to_string(),
+        "log": {"first": replica.first_index.0, "last": replica.last_index.0},
+        "snapshot_index": replica.snapshot_index.0,
+        "matched": matched.collect::<Vec<_>>(),
+        "version": status.version,
+        "uptime_s": uptime.as_secs(),
+    })
+}
