@@ -3,6 +3,8 @@
 //! Three things are kept apart everywhere: *surely not applied*, *possibly applied*, and *refused*. The first two are a
 //! [`Failure`]; the last is replicated and final, hence an [`Outcome`].
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -104,6 +106,43 @@ pub enum NotApplied {
     /// Leadership cannot be handed over as asked.
     #[error("{0}")]
     TransferRefused(String),
+}
+
+/// How a node does, as operators and metrics want to know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Vitals {
+    /// How far its wall clock is ahead of the median of a quorum of voters, in milliseconds. `None` while it has not heard
+    /// of a quorum in this term; of five voters, a follower hears the leader alone.
+    pub clock_offset_ms: Option<i64>,
+    /// Peers that are not accepted here, or do not accept this node, and why.
+    pub strangers: BTreeMap<ReplicaId, String>,
+    /// Commands that callers wait for here.
+    pub waiting_commands: usize,
+    /// Their length in bytes, encoded.
+    pub waiting_bytes: usize,
+    /// How long the last command waited before it was sent.
+    pub waited: Duration,
+    /// How long a command usually takes from being sent to being decided.
+    pub commit_time: Duration,
+    /// More comes in than goes out: the newest are turned away.
+    pub is_shedding: bool,
+    /// A voter that lives is far behind, so half as much is taken.
+    pub is_halved: bool,
+    /// Commands turned away so far.
+    pub turned_away: TurnedAway,
+}
+
+/// How many commands were turned away since the node started, surely not applied, each for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TurnedAway {
+    /// As many wait as may.
+    pub full: u64,
+    /// As many of one client wait as may.
+    pub client_full: u64,
+    /// More came in than went out.
+    pub shed: u64,
+    /// Its deadline left less time than a command usually takes.
+    pub too_late: u64,
 }
 
 impl Failure {

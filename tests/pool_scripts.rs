@@ -106,7 +106,7 @@ impl Script {
                 summary_line(&pool.summary) + &items.collect::<String>()
             }
             Answer::Pools { pools, more } => listed(pools.iter().map(summary_line), more),
-            Answer::Items { items, more } => listed(items.iter().map(item_line), more),
+            Answer::Items { items, more, .. } => listed(items.iter().map(item_line), more),
             Answer::Outcome(Remembered::Outcome(outcome)) => outcome_line(&outcome),
             Answer::Outcome(Remembered::NotSeen) => "not seen\n".into(),
             Answer::Outcome(Remembered::Expired { floor }) => format!("expired, floor {}\n", since_start(floor)),
@@ -224,6 +224,11 @@ fn action(name: &str, args: &mut ArgumentConsumer<'_>) -> Fallible<Option<Action
         "import" => Action::ImportCatalog {
             draw_seq: DrawSeq(args.take_key("seq").unwrap_or("0").parse()?),
             items: catalog(args)?,
+        },
+        "redefine" => Action::UpdatePool {
+            policy: args.take_key("policy").map(policy).transpose()?,
+            require_key: args.take_key("require_key").map(|required| required == "yes"),
+            etag: Version(args.take_key("etag").ok_or("an etag is missing")?.parse()?),
         },
         "pause" => Action::PausePool,
         "resume" => Action::ResumePool,
@@ -349,10 +354,11 @@ fn item_line(item: &ItemState) -> String {
 }
 
 fn summary_line(pool: &PoolSummary) -> String {
-    let PoolSummary { id, paused, policy, version, draw_seq, items, key_floor } = pool;
+    let PoolSummary { id, paused, policy, require_key, version, draw_seq, items, key_floor } = pool;
     let paused = if *paused { " paused" } else { "" };
+    let keyed = if *require_key { ", wants keys" } else { "" };
     let floor = since_start(*key_floor);
-    format!("{id}{paused}: {policy:?}, version {version}, {draw_seq} draws, {items} items, key floor {floor}\n")
+    format!("{id}{paused}: {policy:?}{keyed}, version {version}, {draw_seq} draws, {items} items, key floor {floor}\n")
 }
 
 #[test]

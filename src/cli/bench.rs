@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "DURATION")]
     duration: Duration,
     /// Connections, each of its own
-    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..=256), value_name = "C")]
+    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..=64), value_name = "C")]
     connections: u32,
     /// Requests in flight on each connection
     #[arg(long, default_value = "16", value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "I")]

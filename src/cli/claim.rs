@@ -20,7 +20,7 @@ pub struct Args {
     /// The item
     item: ItemId,
     /// How many units, all or none
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=i64::from(CLAIM_QUANTITY_MAX)), value_name = "N")]
+    #[arg(long, default_value = "1", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLAIM_QUANTITY_MAX)), value_name = "N")]
     quantity: u32,
     #[command(flatten)]
     target: Target,

@@ -19,7 +19,7 @@ Examples:
   tombola draw -n 5 --key 019f2a00-5c00-7abc-9def-0123456789ab   (again: the same five awards)")]
 pub struct Args {
     /// How many draws, 1 to 1000
-    #[arg(short = 'n', long, default_value = "1", value_parser = parse_count, value_name = "N")]
+    #[arg(short = 'n', long, default_value = "1", allow_negative_numbers = true, value_parser = parse_count, value_name = "N")]
     count: u16,
     #[command(flatten)]
     target: Target,

@@ -24,7 +24,7 @@ Examples:
         #[arg(long, value_parser = parse_stock, allow_hyphen_values = true, value_name = "N")]
         quantity: Stock,
         /// Its weight from now on; 0 is never drawn
-        #[arg(long, value_name = "W")]
+        #[arg(long, allow_negative_numbers = true, value_name = "W")]
         weight: u32,
         /// Which pool, and under which key.
         #[command(flatten)]

@@ -19,6 +19,7 @@ pub mod mutate;
 pub mod nodes;
 pub mod outcome;
 pub mod output;
+mod pages;
 pub mod pool;
 pub mod ports;
 pub mod serve;
@@ -67,13 +68,12 @@ fn not_understood(error: &clap::Error) -> Exit {
         output::stdout(&error.render().to_string());
         return Exit::Ok;
     }
-    if json {
-        let text = error.render().to_string();
-        let message = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().trim();
-        output::error(Format::Json, &CliError::usage(message).hint("see `tombola --help`"));
-    } else {
-        let _ = error.print();
-    }
+    let text = error.render().to_string();
+    let text = text.trim_start_matches("error: ");
+    // For scripts what is wrong; for people how it is used, too. Where to read on is ours to say.
+    let (format, end) = if json { (Format::Json, "\n\n") } else { (Format::Table, "\n\nFor more") };
+    let message = text.split(end).next().unwrap_or_default().trim();
+    output::error(format, &CliError::usage(message).hint("see `tombola --help`"));
     Exit::Usage
 }
 

@@ -1,15 +1,17 @@
-//! `tombola pool`: creates, lists, pauses and resumes pools.
+//! `tombola pool`: creates, lists, changes, pauses and resumes pools.
 
 use serde_json::json;
 
 use super::{
     CliError, Exit, Globals, item,
     mutate::{self, Target},
-    output, session, state,
+    output,
+    pages::{self, Paged},
+    session, state,
 };
 use crate::{
     api::Consistency,
-    pool::{Action, Answer, CatalogItem, Effect, Policy, PoolId, PoolSummary, Query, RequestKey, Weight},
+    pool::{Action, Answer, CatalogItem, Effect, Policy, PoolId, PoolSummary, Query, RequestKey, Version, Weight},
 };
 
 /// What to do with pools.
@@ -41,6 +43,29 @@ Examples:
 Example:
   tombola pool list -o json")]
     List,
+    /// Change a pool's policy, or whether it wants keys
+    #[command(after_help = "\
+What is not given stays as it is. --etag refuses the change if the pool has another version by then.
+
+Examples:
+  tombola pool update spring --policy miss
+  tombola pool update spring --require-key true --etag 3")]
+    Update {
+        /// The pool
+        pool: PoolId,
+        /// When an item is hit that cannot be awarded: leave its weight out, give nothing, or give another item
+        #[arg(long, value_parser = parse_policy, value_name = "renormalize|miss|fallback:ITEM", required_unless_present = "require_key")]
+        policy: Option<Policy>,
+        /// Refuse draws that come without a key of the caller's own
+        #[arg(long, value_name = "true|false")]
+        require_key: Option<bool>,
+        /// The version that the pool must have [default: the one it has now]
+        #[arg(long, value_name = "VERSION")]
+        etag: Option<u64>,
+        /// Request key [default: a new one, which is printed]
+        #[arg(long, value_name = "UUID", requires = "etag")]
+        key: Option<RequestKey>,
+    },
     /// Refuse draws and claims from now on
     #[command(after_help = "\
 Example:
@@ -90,29 +115,55 @@ fn parse_policy(text: &str) -> Result<Policy, String> {
 
 /// Does it.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    // Told to whoever has to send the request again.
+    let mut etag_read = None;
     let (target, action, done) = match args {
         Args::List => return list(globals).await,
         Args::Create { pool, items, policy, require_key, key } => {
             (Target { pool, key }, Action::CreatePool { policy, items, require_key }, "created")
         }
+        Args::Update { pool, policy, require_key, etag, key } => {
+            let etag = match etag {
+                Some(etag) => Version(etag),
+                None => *etag_read.insert(version(&pool, globals).await?),
+            };
+            (Target { pool, key }, Action::UpdatePool { policy, require_key, etag }, "updated")
+        }
         Args::Pause { pool, key } => (Target { pool, key }, Action::PausePool, "paused"),
         Args::Resume { pool, key } => (Target { pool, key }, Action::ResumePool, "resumed"),
     };
-    let decided = mutate::submit(globals, target, action).await?;
+    let decided = mutate::submit(globals, target, action).await.map_err(|error| match (etag_read, error.key) {
+        (Some(etag), Some(key)) if error.exit == Exit::Unavailable => {
+            error.hint(format!("it is safe to send again as it was: with --key {key} --etag {etag}"))
+        }
+        _ => error,
+    })?;
     let Effect::PoolSet { version } = &decided.effect else { return Err(decided.unexpected()) };
     let text = format!("pool   {}, {done}, version {version}\n", decided.pool);
     decided.print(globals.output, json!({"result": done, "version": version.0}), &text);
     Ok(Exit::Ok)
 }
 
+/// The version that a pool has now.
+async fn version(pool: &PoolId, globals: &Globals) -> Result<Version, CliError> {
+    let client = session::open(globals).await?;
+    let query = Query::Items { pool: pool.clone(), after: None, limit: 1 };
+    let read = state::read(&client, query, Consistency::Linearizable).await;
+    client.close().await;
+    match read?.answer {
+        Answer::Items { summary, .. } => Ok(summary.version),
+        other => Err(state::unexpected(&other)),
+    }
+}
+
 async fn list(globals: &Globals) -> Result<Exit, CliError> {
     let client = session::open(globals).await?;
-    let read = state::read(&client, Query::first_pools(), Consistency::Linearizable).await;
+    let listed = pages::pools(&client).await;
     client.close().await;
-    let read = read?;
-    let Answer::Pools { pools, .. } = &read.answer else { return Err(state::unexpected(&read.answer)) };
-    let json = json!({"index": read.index.0, "pools": pools.iter().map(listed_json).collect::<Vec<_>>()});
-    output::data(globals.output, &json, || format!("{}\nindex  {}\n", listed_text(pools), read.index));
+    let Paged { value: pools, first, last, .. } = listed?;
+    let all: Vec<_> = pools.iter().map(listed_json).collect();
+    let json = json!({"index": first.0, "last_index": last.0, "pools": all});
+    output::data(globals.output, &json, || format!("{}\nindex  {last}\n", listed_text(&pools)));
     Ok(Exit::Ok)
 }
 

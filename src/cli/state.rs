@@ -2,11 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals, output, session};
+use super::{
+    CliError, Exit, Globals, output,
+    pages::{self, Paged},
+    session,
+};
 use crate::{
     api::{Consistency, Read},
     client::Client,
-    pool::{Answer, ItemState, Policy, PoolId, PoolState, PoolSummary, Query, Stock},
+    pool::{Answer, ItemState, Policy, PoolId, PoolState, PoolSummary, Query, Refusal, Stock},
 };
 
 /// Which state.
@@ -28,12 +32,23 @@ pub struct Args {
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let client = session::open(globals).await?;
     let consistency = if args.stale { Consistency::Stale } else { Consistency::Linearizable };
-    let read = read(&client, Query::Pool(args.pool), consistency).await;
+    let shown = pool(&client, &args.pool, consistency).await;
     client.close().await;
-    let read = read?;
-    let Answer::Pool(pool) = &read.answer else { return Err(unexpected(&read.answer)) };
-    output::data(globals.output, &pool_json(&read, pool, args.stale), || pool_text(&read, pool, args.stale));
+    let shown = shown?;
+    output::data(globals.output, &pool_json(&shown, args.stale), || pool_text(&shown, args.stale));
     Ok(Exit::Ok)
+}
+
+/// A pool and its items: at one index, or page by page if they are too many for that.
+async fn pool(client: &Client, pool: &PoolId, consistency: Consistency) -> Result<Paged<PoolState>, CliError> {
+    let called = client.read(Query::Pool(pool.clone()), consistency).await;
+    let Read { index, now, answer } = called.map_err(|error| session::failed(error, None))?.value;
+    match answer {
+        Answer::Pool(state) => Ok(Paged::whole(state, index, now)),
+        Answer::Refused(Refusal::TooLong) => pages::items(client, pool, consistency).await,
+        Answer::Refused(refusal) => Err(session::refused(&refusal, None)),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// Reads; a refusal is an error.
@@ -97,30 +112,34 @@ pub(super) fn summary_json(summary: &PoolSummary) -> Value {
         "pool": summary.id.as_str(),
         "paused": summary.paused,
         "policy": policy_text(&summary.policy),
+        "require_key": summary.require_key,
         "version": summary.version.0,
         "draws": summary.draw_seq.0,
         "key_floor_ms": summary.key_floor.0,
     })
 }
 
-fn pool_json(read: &Read, pool: &PoolState, stale: bool) -> Value {
-    let mut document = summary_json(&pool.summary);
-    document["index"] = json!(read.index.0);
-    document["now_ms"] = json!(read.now.0);
+fn pool_json(shown: &Paged<PoolState>, stale: bool) -> Value {
+    let mut document = summary_json(&shown.value.summary);
+    document["index"] = json!(shown.first.0);
+    document["last_index"] = json!(shown.last.0);
+    document["now_ms"] = json!(shown.now.0);
     document["stale"] = json!(stale);
-    document["items"] = pool.items.iter().map(item_json).collect();
+    document["items"] = shown.value.items.iter().map(item_json).collect();
     document
 }
 
-fn pool_text(read: &Read, pool: &PoolState, stale: bool) -> String {
-    let PoolSummary { id, paused, policy, version, draw_seq, .. } = &pool.summary;
+fn pool_text(shown: &Paged<PoolState>, stale: bool) -> String {
+    let Paged { value: pool, first, last, .. } = shown;
+    let PoolSummary { id, paused, policy, require_key, version, draw_seq, .. } = &pool.summary;
     let paused = if *paused { ", paused" } else { "" };
+    let keyed = if *require_key { ", keys required" } else { "" };
+    let index = if first == last { first.to_string() } else { format!("{first} to {last}, page by page") };
     let how = if stale { "stale: this node's own state" } else { "linearizable" };
     format!(
-        "{}\npool   {id}{paused}, policy {}, version {version}, {draw_seq} draws so far\nindex  {} ({how})\n",
+        "{}\npool   {id}{paused}, policy {}{keyed}, version {version}, {draw_seq} draws so far\nindex  {index} ({how})\n",
         items_text(&pool.items),
         policy_text(policy),
-        read.index,
     )
 }
 
@@ -147,6 +166,7 @@ mod tests {
             id: PoolId::default_pool(),
             paused: false,
             policy: Policy::Renormalize,
+            require_key: false,
             version: Version(3),
             draw_seq: DrawSeq(2),
             items: 2,
@@ -157,11 +177,10 @@ mod tests {
 
     #[test]
     fn json_has_the_documented_keys_and_no_negative_quantity() {
-        let read = Read { index: Index(7), now: Millis(9), answer: Answer::Pool(pool()) };
-        let document = pool_json(&read, &pool(), true);
+        let document = pool_json(&Paged::whole(pool(), Index(7), Millis(9)), true);
         assert_eq!(
-            (&document["pool"], &document["index"], &document["stale"]),
-            (&json!("default"), &json!(7), &json!(true))
+            (&document["pool"], &document["index"], &document["last_index"], &document["stale"]),
+            (&json!("default"), &json!(7), &json!(7), &json!(true))
         );
         let gold = &document["items"][0];
         for (key, value) in [("id", json!("gold")), ("weight", json!(10)), ("unlimited", json!(false))] {
@@ -176,9 +195,11 @@ mod tests {
 
     #[test]
     fn text_says_how_fresh_it_is() {
-        let read = Read { index: Index(7), now: Millis(9), answer: Answer::Pool(pool()) };
-        assert!(pool_text(&read, &pool(), false).contains("index  7 (linearizable)"));
-        assert!(pool_text(&read, &pool(), true).contains("index  7 (stale"));
-        assert!(pool_text(&read, &pool(), true).contains("unlimited"));
+        let whole = Paged::whole(pool(), Index(7), Millis(9));
+        assert!(pool_text(&whole, false).contains("index  7 (linearizable)"));
+        assert!(pool_text(&whole, true).contains("index  7 (stale"));
+        assert!(pool_text(&whole, true).contains("unlimited"));
+        let paged = Paged { last: Index(9), ..whole };
+        assert!(pool_text(&paged, false).contains("index  7 to 9, page by page (linearizable)"));
     }
 }

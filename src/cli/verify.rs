@@ -18,7 +18,7 @@ use std::{
 use super::{
     CliError, Exit, Globals,
     nodes::{self, Asked, Nodes},
-    output, session, state,
+    output, pages, session,
 };
 use crate::{
     api::Consistency,
@@ -147,12 +147,10 @@ async fn verification(client: &Client, asked: &Asked) -> Result<Verification, St
 
 /// Every item of every pool.
 async fn items(client: &Client) -> Result<Vec<(PoolId, ItemState)>, CliError> {
-    let read = state::read(client, Query::first_pools(), Consistency::Linearizable).await?;
-    let Answer::Pools { pools, .. } = &read.answer else { return Err(state::unexpected(&read.answer)) };
     let mut items = Vec::new();
-    for summary in pools {
-        let read = state::read(client, Query::Pool(summary.id.clone()), Consistency::Linearizable).await?;
-        let Answer::Pool(pool) = read.answer else { return Err(state::unexpected(&read.answer)) };
+    for summary in pages::pools(client).await?.value {
+        // Each item is conserved at every index: pages of several moments are as good as one.
+        let pool = pages::items(client, &summary.id, Consistency::Linearizable).await?.value;
         items.extend(pool.items.into_iter().map(|item| (summary.id.clone(), item)));
     }
     Ok(items)

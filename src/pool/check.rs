@@ -67,7 +67,10 @@ impl Action {
             Self::CreatePool { policy, items, .. } => check_catalog(items).and_then(|()| check_policy(policy, items)),
             Self::ImportCatalog { items, draw_seq } if draw_seq.0 <= QUANTITY_MAX => check_catalog(items),
             Self::ImportCatalog { .. } => Err(format!("a draw number is at most {QUANTITY_MAX}")),
-            Self::RemoveItem { .. } | Self::PausePool | Self::ResumePool => Ok(()),
+            Self::UpdatePool { policy: None, require_key: None, .. } => {
+                Err("an update of a pool changes its policy, require_key, or both".to_owned())
+            }
+            Self::UpdatePool { .. } | Self::RemoveItem { .. } | Self::PausePool | Self::ResumePool => Ok(()),
         }
     }
 }

@@ -116,6 +116,15 @@ pub enum Action {
         /// Draw numbers go on after this one.
         draw_seq: DrawSeq,
     },
+    /// Change the pool's definition, its items aside: what is given, which is something.
+    UpdatePool {
+        /// Its policy from now on. A fallback item must be there, and unlimited.
+        policy: Option<Policy>,
+        /// Whether draws are refused whose key was made by a server, from now on.
+        require_key: Option<bool>,
+        /// The pool's version that the caller saw.
+        etag: Version,
+    },
 }
 
 /// An item of a catalog.

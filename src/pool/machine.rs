@@ -295,6 +295,7 @@ fn execute_in(pool: &mut Pool, command: &Command, room: usize) -> Result<Effect,
         Action::RemoveItem { item, etag } => pool.remove_item(item, *etag),
         Action::PausePool => Ok(pool.set_paused(true)),
         Action::ResumePool => Ok(pool.set_paused(false)),
+        Action::UpdatePool { policy, require_key, etag } => pool.update(policy.as_ref(), *require_key, *etag),
         Action::Draw { .. } | Action::CreatePool { .. } | Action::ImportCatalog { .. } => {
             unreachable!("executed where more than one pool, or the entry's randomness, is at hand")
         }

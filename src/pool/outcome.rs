@@ -49,7 +49,7 @@ pub enum Effect {
         /// The pool's version since.
         version: Version,
     },
-    /// A pool was created, paused or resumed, or was so already.
+    /// A pool was created, changed, paused or resumed, or was so already.
     PoolSet {
         /// Its version since.
         version: Version,
@@ -195,6 +195,12 @@ pub enum Refusal {
     /// The pool's share of the key table is full of young keys. Not stored.
     #[error("the table of request keys is full")]
     KeyTableFull,
+    /// A pool's fallback item must be unlimited.
+    #[error("the item cannot be the pool's fallback: it is not unlimited")]
+    FallbackFinite,
+    /// Of a read: more than one answer holds.
+    #[error("the pool has more items than are told at once: read them page by page")]
+    TooLong,
 }
 
 impl Refusal {
@@ -219,6 +225,8 @@ impl Refusal {
             Self::KeyExpired { .. } => "KEY_EXPIRED",
             Self::KeyFromFuture { .. } => "KEY_FROM_FUTURE",
             Self::KeyTableFull => "KEY_TABLE_FULL",
+            Self::TooLong => "TOO_LONG",
+            Self::FallbackFinite => "FALLBACK_FINITE",
         }
     }
 }

@@ -19,10 +19,13 @@ use crate::types::Millis;
 /// Most pools or items of a page.
 pub const PAGE_LEN_MAX: u16 = 1_000;
 
+/// Most items of a pool that is read whole: at most some 2 MiB.
+pub const WHOLE_POOL_ITEMS_MAX: usize = 16_384;
+
 /// A read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
-    /// A pool and its items.
+    /// A pool and its items, all at one index; up to [`WHOLE_POOL_ITEMS_MAX`] of them.
     Pool(PoolId),
     /// Pools, without their items, by name.
     Pools {
@@ -69,10 +72,12 @@ pub enum Answer {
     Outcome(Remembered),
     /// To [`Query::Verify`].
     Verified(Verification),
-    /// Whatever was asked: there is no such pool or item, or the limit is out of range.
+    /// Whatever was asked: there is no such pool or item, the limit is out of range, or the answer too long.
     Refused(Refusal),
     /// To [`Query::Items`].
     Items {
+        /// The pool.
+        summary: PoolSummary,
         /// In the order of their creation.
         items: Vec<ItemState>,
         /// Are there items after these?
@@ -89,6 +94,8 @@ pub struct PoolSummary {
     pub paused: bool,
     /// Its policy.
     pub policy: Policy,
+    /// Draws and claims are refused whose key was made by a server.
+    pub require_key: bool,
     /// Its version.
     pub version: Version,
     /// Number of the newest draw; 0 before the first.
@@ -139,16 +146,22 @@ impl StateMachine {
     /// Answers a read at the applied index.
     pub fn query(&self, query: &Query) -> Answer {
         let answer = match query {
-            Query::Pool(id) => self.pool(id).map(|pool| {
-                let items = pool.items.listed(0).collect();
-                Answer::Pool(PoolState { summary: self.summary(id, pool), items })
-            }),
+            Query::Pool(id) => self.whole_pool(id),
             Query::Pools { after, limit } => self.list_pools(after.as_ref(), *limit),
             Query::Items { pool, after, limit } => self.list_items(pool, after.as_ref(), *limit),
             Query::Outcome(pool, key) => self.recall(pool, key).map(Answer::Outcome),
             Query::Verify => Ok(Answer::Verified(invariants::verify(self))),
         };
         answer.unwrap_or_else(Answer::Refused)
+    }
+
+    fn whole_pool(&self, id: &PoolId) -> Result<Answer, Refusal> {
+        let pool = self.pool(id)?;
+        if pool.items.listed_len() > WHOLE_POOL_ITEMS_MAX {
+            return Err(Refusal::TooLong);
+        }
+        let items = pool.items.listed(0).collect();
+        Ok(Answer::Pool(PoolState { summary: self.summary(id, pool), items }))
     }
 
     fn list_pools(&self, after: Option<&PoolId>, limit: u16) -> Result<Answer, Refusal> {
@@ -158,14 +171,14 @@ impl StateMachine {
         Ok(Answer::Pools { pools, more })
     }
 
-    fn list_items(&self, pool: &PoolId, after: Option<&ItemId>, limit: u16) -> Result<Answer, Refusal> {
-        let items = &self.pool(pool)?.items;
+    fn list_items(&self, id: &PoolId, after: Option<&ItemId>, limit: u16) -> Result<Answer, Refusal> {
+        let pool = self.pool(id)?;
         let from = match after {
-            Some(id) => items.position(id).ok_or(Refusal::ItemNotFound)? + 1,
+            Some(after) => pool.items.position(after).ok_or(Refusal::ItemNotFound)? + 1,
             None => 0,
         };
-        let (items, more) = page(items.listed(from), limit)?;
-        Ok(Answer::Items { items, more })
+        let (items, more) = page(pool.items.listed(from), limit)?;
+        Ok(Answer::Items { summary: self.summary(id, pool), items, more })
     }
 
     fn recall(&self, pool: &PoolId, key: &RequestKey) -> Result<Remembered, Refusal> {
@@ -187,6 +200,7 @@ impl StateMachine {
             id: id.clone(),
             paused: pool.facts.paused,
             policy: pool.facts.policy.clone(),
+            require_key: pool.facts.require_key,
             version: pool.facts.version,
             draw_seq: pool.facts.draw_seq,
             items: u32::try_from(pool.items.listed_len()).expect("a pool has at most 65 536 items"),

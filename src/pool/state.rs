@@ -21,7 +21,7 @@ pub(super) struct Facts {
     pub(super) policy: Policy,
     pub(super) require_key: bool,
     pub(super) paused: bool,
-    /// Rises by 1 whenever an item's definition changes. Pausing is no change of definition: it leaves the odds alone.
+    /// Rises by 1 whenever its definition, or an item's, changes. Pausing is no change of definition: it leaves the odds alone.
     pub(super) version: Version,
     pub(super) draw_seq: DrawSeq,
 }
@@ -175,6 +175,33 @@ impl Pool {
     pub(super) fn set_paused(&mut self, paused: bool) -> Effect {
         self.facts.paused = paused;
         Effect::PoolSet { version: self.facts.version }
+    }
+
+    /// Changes its definition, its items aside; the version moves only if that makes a difference.
+    pub(super) fn update(
+        &mut self,
+        policy: Option<&Policy>,
+        require_key: Option<bool>,
+        etag: Version,
+    ) -> Result<Effect, Refusal> {
+        let fallback = match policy {
+            Some(Policy::Fallback(id)) => Some(*self.items.get(self.find(id)?)),
+            _ => None,
+        };
+        if etag != self.facts.version {
+            return Err(Refusal::EtagMismatch { current: self.facts.version });
+        }
+        if fallback.is_some_and(|item| !item.unlimited) {
+            return Err(Refusal::FallbackFinite);
+        }
+        let policy = policy.unwrap_or(&self.facts.policy).clone();
+        let require_key = require_key.unwrap_or(self.facts.require_key);
+        if (&policy, require_key) != (&self.facts.policy, self.facts.require_key) {
+            self.items.set_renormalize(policy == Policy::Renormalize);
+            (self.facts.policy, self.facts.require_key) = (policy, require_key);
+            self.change();
+        }
+        Ok(Effect::PoolSet { version: self.facts.version })
     }
 
     /// The position of the fallback item.

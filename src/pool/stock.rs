@@ -219,6 +219,16 @@ impl Items {
         all.filter(|(_, item)| !item.removed).map(|(id, item)| item.state(id))
     }
 
+    /// Whether items that cannot be awarded leave the sum of weights from now on.
+    pub(super) fn set_renormalize(&mut self, renormalize: bool) {
+        if self.renormalize != renormalize {
+            self.renormalize = renormalize;
+            let mut selector = Selector::default();
+            self.iter().for_each(|(_, item)| selector.push(self.odds(item)));
+            self.selector = selector;
+        }
+    }
+
     /// Adds an item whose name is new.
     pub(super) fn push(&mut self, id: ItemId, item: Item) -> u32 {
         let position = u32::try_from(self.len()).expect("a pool has at most 65 536 items");

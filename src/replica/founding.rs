@@ -79,6 +79,14 @@ pub enum FoundingRefused {
         /// Who differs.
         peer: ReplicaId,
     },
+    /// A peer whose cluster is founded already does not accept this node, which is not founded, as one of it.
+    #[error("replica {peer}, which is founded, does not accept this node: {reason}")]
+    NotAccepted {
+        /// The peer.
+        peer: ReplicaId,
+        /// Its reason.
+        reason: String,
+    },
 }
 
 /// How far a founder has come.

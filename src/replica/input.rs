@@ -25,7 +25,7 @@ pub enum Input {
         time: Millis,
         /// Fresh bytes of the operating system.
         entropy: Entropy,
-        /// At most a batch's worth (limits: [`crate::pool::Batch`]); not empty.
+        /// At most a batch's worth (limits: [`crate::pool::Batch`]). None make a tick, which only moves time.
         commands: Vec<(ProposalId, Command)>,
     },
     /// A linearizable read wants to be served. Answered by [`super::Output::ReadReady`], some day.

@@ -3,7 +3,7 @@
 //! A batch is gathered from this node's own requests and from those that peers forwarded, in turn, within the limits of
 //! one entry. Nothing here waits: when to gather is decided by the disk (see `serving`), never by a timer.
 
-use super::{forwards::Forwards, requests::Requests};
+use super::{clock::Now, forwards::Forwards, requests::Requests};
 use crate::{
     codec,
     pool::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_DRAWS_MAX, Batch, Command},
@@ -70,9 +70,15 @@ impl Default for Filling {
 
 impl Filling {
     fn fits(&self, command: &Measured) -> bool {
-        self.commands.len() < BATCH_COMMANDS_MAX
-            && self.draws + command.draws <= BATCH_DRAWS_MAX
-            && self.bytes + command.bytes <= BATCH_BYTES_MAX
+        self.fits_share(command, 1)
+    }
+
+    /// The first fits into any share.
+    fn fits_share(&self, command: &Measured, share: usize) -> bool {
+        let share = if self.commands.is_empty() { 1 } else { share };
+        self.commands.len() < BATCH_COMMANDS_MAX / share
+            && self.draws + command.draws <= BATCH_DRAWS_MAX / share
+            && self.bytes + command.bytes <= BATCH_BYTES_MAX / share
     }
 
     fn push(&mut self, id: ProposalId, command: Measured) {
@@ -82,32 +88,44 @@ impl Filling {
     }
 }
 
-/// Takes what fits into one entry, oldest first, alternating between this node's requests and its peers'.
+/// What goes into one entry.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// The commands, in order.
+    pub commands: Vec<(ProposalId, Command)>,
+    /// The entry's length.
+    pub bytes: usize,
+}
+
+/// Takes what fits into one entry, or half of one, oldest first, alternating between this node's requests and its peers'.
 pub(super) fn gather(
     requests: &mut Requests,
     forwards: &mut Forwards,
     numbers: &mut Numbers,
-) -> Vec<(ProposalId, Command)> {
+    is_halved: bool,
+    now: Now,
+) -> Gathered {
+    let share = if is_halved { 2 } else { 1 };
     let mut batch = Filling::default();
     loop {
         let before = batch.commands.len();
-        if requests.peek().is_some_and(|command| batch.fits(command)) {
+        if requests.peek(now).is_some_and(|command| batch.fits_share(command, share)) {
             let id = numbers.next();
-            batch.push(id, requests.propose(id));
+            batch.push(id, requests.propose(id, now));
         }
-        if forwards.peek().is_some_and(|command| batch.fits(command)) {
+        if forwards.peek().is_some_and(|command| batch.fits_share(command, share)) {
             let id = numbers.next();
             batch.push(id, forwards.propose(id));
         }
         if batch.commands.len() == before {
-            return batch.commands;
+            return Gathered { commands: batch.commands, bytes: batch.bytes };
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use tokio::sync::oneshot;
 
@@ -117,7 +135,9 @@ mod tests {
         runtime::{
             admission::Admission,
             clock::Tick,
+            pace::Pace,
             requests::Waiter,
+            server_keys::ServerKeys,
             view::{Leader, View},
         },
         types::{ReplicaId, Term},
@@ -143,22 +163,29 @@ mod tests {
 
     /// Gathers from this node's and a peer's requests until nothing is left; the batches' commands.
     fn batches(own: Vec<Command>, peers: Vec<Command>) -> Vec<Vec<Command>> {
-        let (mut requests, mut forwards) = (Requests::default(), Forwards::default());
+        batches_of(false, own, peers)
+    }
+
+    fn batches_of(is_halved: bool, own: Vec<Command>, peers: Vec<Command>) -> Vec<Vec<Command>> {
+        let mut requests = Requests::new(ServerKeys::new(ReplicaId(1), 7), Pace::new(Duration::from_millis(50)));
+        requests.handle_time(Millis(1));
+        let mut forwards = Forwards::default();
         let view = View { term: Term(1), leader: Leader::Here };
         requests.handle_view(view);
         forwards.handle_view(view);
         let admission = Arc::new(Admission::default());
         for command in own {
-            let permit = admission.enter(0).unwrap();
+            let command = Measured::new(command).unwrap();
+            let permit = admission.enter(&Measured { bytes: 0, ..command.clone() }).unwrap();
             let waiter = Waiter { reply: oneshot::channel().0, deadline: Tick(1), permit };
-            requests.accept(Measured::new(command).unwrap(), waiter);
+            requests.accept(command, waiter, Now::default());
         }
         for (id, command) in (0..).zip(peers) {
             forwards.offer(ReplicaId(2), ProposalId(id), command).unwrap();
         }
         let mut numbers = Numbers::after(u64::MAX);
         std::iter::from_fn(|| {
-            let batch = gather(&mut requests, &mut forwards, &mut numbers);
+            let batch = gather(&mut requests, &mut forwards, &mut numbers, is_halved, Now::default()).commands;
             (!batch.is_empty()).then(|| batch.into_iter().map(|(_, command)| command).collect())
         })
         .collect()
@@ -174,6 +201,14 @@ mod tests {
     fn a_batch_holds_so_many_commands() {
         let lens: Vec<_> = batches((0..5_000).map(|n| draw(n, 1)).collect(), Vec::new()).iter().map(Vec::len).collect();
         assert_eq!(lens, [BATCH_COMMANDS_MAX, 5_000 - BATCH_COMMANDS_MAX]);
+    }
+
+    #[test]
+    fn half_a_batch_holds_half_as_much_and_one_of_any_length() {
+        let lens = |own| batches_of(true, own, Vec::new()).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lens((0..5_000).map(|n| draw(n, 1)).collect())[..2], [BATCH_COMMANDS_MAX / 2; 2]);
+        assert_eq!(lens((0..20).map(|n| draw(n, 1_000)).collect()), [8, 8, 4]);
+        assert_eq!(lens(vec![catalog(1, 10_000), draw(2, 1), draw(3, 1)]), [1, 2]);
     }
 
     #[test]

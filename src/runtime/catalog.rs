@@ -157,6 +157,7 @@ mod tests {
             id: PoolId::default_pool(),
             paused: false,
             policy: Policy::Renormalize,
+            require_key: false,
             version: Version(version),
             draw_seq: DrawSeq(draw_seq),
             items: 0,

@@ -65,9 +65,10 @@ impl Forwards {
         Ok(())
     }
 
-    /// Takes no more: the node is stopping.
-    pub fn close(&mut self) {
+    /// Takes no more, and turns away what is not proposed: the node is stopping.
+    pub fn handle_stop(&mut self) {
         self.closed = true;
+        self.turn_all_away();
     }
 
     /// Does nothing wait here?
@@ -98,10 +99,14 @@ impl Forwards {
     pub fn handle_view(&mut self, view: View) {
         self.view = view;
         if view.leader != Leader::Here {
-            let leader = self.hint();
-            for (origin, _) in std::mem::take(&mut self.queue) {
-                self.answer(origin, ProposalResult::NotProposed { leader });
-            }
+            self.turn_all_away();
+        }
+    }
+
+    fn turn_all_away(&mut self) {
+        let leader = self.hint();
+        for (origin, _) in std::mem::take(&mut self.queue) {
+            self.answer(origin, ProposalResult::NotProposed { leader });
         }
     }
 
@@ -211,8 +216,14 @@ mod tests {
     #[test]
     fn a_node_that_stops_takes_no_more() {
         let mut forwards = leading();
-        forwards.close();
-        forwards.offer(PEER, ProposalId(1), draw(1)).unwrap();
-        assert_eq!(forwards.take_answers(), turned_away(1, None));
+        for id in [1, 2] {
+            forwards.offer(PEER, ProposalId(id), draw(1)).unwrap();
+        }
+        forwards.propose(ProposalId(7));
+        forwards.handle_stop();
+        assert_eq!(forwards.take_answers(), turned_away(2, None), "what is not proposed never is");
+        forwards.offer(PEER, ProposalId(3), draw(1)).unwrap();
+        assert_eq!(forwards.take_answers(), turned_away(3, None));
+        assert!(!forwards.is_empty(), "what was proposed is answered yet");
     }
 }

@@ -6,7 +6,7 @@
 use super::{Environment, Stopped, inputs::Event, peer::PeerMessage, station::Station, view::View};
 use crate::{
     durable::{Founders, HardState, RecoveredLog, Snapshot},
-    replica::founding::{Founding, FoundingOutput},
+    replica::founding::{Founding, FoundingOutput, FoundingRefused},
     transport::{self, Transport},
     types::ReplicaId,
 };
@@ -16,6 +16,7 @@ pub(super) async fn found<T: Transport, E: Environment>(
     station: &mut Station<T, E>,
     prepared: Option<Founders>,
 ) -> Result<RecoveredLog, Stopped> {
+    station.introduce();
     let config = &station.config;
     let mut founding = Founding::new(station.identity, &config.founders, config.limits, prepared)?;
     let mut said_missing = Vec::new();
@@ -50,7 +51,14 @@ async fn handle<T: Transport, E: Environment>(
                 founding.handle_message(from, message)?;
             }
         }
-        Event::Network(_) => {}
+        Event::Done(_) => unreachable!("without a replica nothing is asked for that is done beside the loop"),
+        Event::Network(transport::Event::Met { peer, hello }) => station.handle_hello(peer, &hello),
+        Event::Network(transport::Event::Refused { peer, reason }) => {
+            if let Some(reason) = station.handle_refusal(peer, &reason) {
+                return Err(FoundingRefused::NotAccepted { peer, reason }.into());
+            }
+        }
+        Event::Network(transport::Event::Unreachable { .. }) => {}
         // A greeting more or less after a stall makes no difference.
         Event::Ticks(_) => {
             founding.handle_tick();

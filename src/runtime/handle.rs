@@ -4,7 +4,7 @@
 //! asked into the loop's one queue; it never waits for room there. The answer comes back on a channel of its own. A caller
 //! that stops listening does not stop what it asked for.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -12,19 +12,22 @@ use tokio::{
 };
 
 use super::{
-    admission::{Admission, PENDING_COMMANDS_MAX, Permit, overloaded},
+    admission::{Admission, PENDING_COMMANDS_MAX, Permit, RETRIES_MAX, overloaded},
     batch::Measured,
+    metrics::Metrics,
 };
 use crate::{
-    api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read, Request},
+    api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read, Request, Vitals},
     pool::{Action, Actor, Command, ItemId, KeyOrigin, PoolId, Query, RequestKey, Stock, Weight},
     types::{HistoryDigest, Index, Millis, ReplicaId},
 };
 
 /// Longest that a node works on what it was asked; a longer timeout is cut to this.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(10);
-/// Asks other than commands that may wait for a turn of the loop, when as many commands wait as may.
-const OTHER_ASKS_MAX: usize = 4_096;
+/// Reads that may wait for a turn of the loop.
+const READS_ASKED_MAX: usize = 4_096;
+/// Asks of operators that may.
+const OTHERS_ASKED_MAX: usize = 256;
 
 /// What a handle asks of the loop.
 #[derive(Debug)]
@@ -41,17 +44,74 @@ pub(super) enum Ask {
     Read { query: Query, consistency: Consistency, deadline: Instant, reply: oneshot::Sender<Result<Read, Failure>> },
     /// The node's status.
     Status { reply: oneshot::Sender<NodeStatus> },
+    /// How the node does.
+    Vitals { reply: oneshot::Sender<Vitals> },
     /// A history digest.
     HistoryAt { index: Index, reply: oneshot::Sender<Option<HistoryDigest>> },
     /// A hand-over of leadership.
     Transfer { to: ReplicaId, deadline: Instant, reply: oneshot::Sender<Result<(), Failure>> },
 }
 
+/// A pair of channel ends for each kind of ask, so that none waits behind, or for room among, another kind.
+#[derive(Clone, Debug)]
+struct Lanes {
+    commands: mpsc::Sender<Ask>,
+    reads: mpsc::Sender<Ask>,
+    others: mpsc::Sender<Ask>,
+}
+
+/// The node's ends of them.
+#[derive(Debug)]
+pub(super) struct Asks {
+    commands: mpsc::Receiver<Ask>,
+    reads: mpsc::Receiver<Ask>,
+    others: mpsc::Receiver<Ask>,
+}
+
+impl Lanes {
+    fn new() -> (Self, Asks) {
+        // A command that was let in finds room.
+        let (commands, commands_asked) = mpsc::channel(PENDING_COMMANDS_MAX + RETRIES_MAX);
+        let (reads, reads_asked) = mpsc::channel(READS_ASKED_MAX);
+        let (others, others_asked) = mpsc::channel(OTHERS_ASKED_MAX);
+        let asks = Asks { commands: commands_asked, reads: reads_asked, others: others_asked };
+        (Self { commands, reads, others }, asks)
+    }
+
+    fn of(&self, ask: &Ask) -> &mpsc::Sender<Ask> {
+        match ask {
+            Ask::Submit { .. } => &self.commands,
+            Ask::Read { .. } => &self.reads,
+            Ask::Status { .. } | Ask::Vitals { .. } | Ask::HistoryAt { .. } | Ask::Transfer { .. } => &self.others,
+        }
+    }
+}
+
+impl Asks {
+    /// Waits until there is something, and takes at most `max`: operators' first, commands last. `false` when nobody is
+    /// left to ask. May be cancelled.
+    pub async fn take(&mut self, asked: &mut Vec<Ask>, max: usize) -> bool {
+        poll_fn(|context| {
+            let mut is_over = true;
+            for lane in [&mut self.others, &mut self.reads, &mut self.commands] {
+                match lane.poll_recv_many(context, asked, max) {
+                    Poll::Ready(0) => {}
+                    Poll::Ready(_) => return Poll::Ready(true),
+                    Poll::Pending => is_over = false,
+                }
+            }
+            if is_over { Poll::Ready(false) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
 /// The async API of a running node.
 #[derive(Clone, Debug)]
 pub struct NodeHandle {
     admission: Arc<Admission>,
-    asks: mpsc::Sender<Ask>,
+    metrics: Arc<Metrics>,
+    asks: Lanes,
     /// Closed when the node has ended.
     alive: mpsc::Sender<Infallible>,
 }
@@ -60,8 +120,10 @@ pub struct NodeHandle {
 pub(super) struct Desk {
     /// Shared with the handles.
     pub admission: Arc<Admission>,
+    /// Shared with the handles.
+    pub metrics: Arc<Metrics>,
     /// What they ask.
-    pub asks: mpsc::Receiver<Ask>,
+    pub asks: Asks,
     /// To be dropped when the node has ended.
     pub alive: mpsc::Receiver<Infallible>,
 }
@@ -69,11 +131,11 @@ pub(super) struct Desk {
 impl NodeHandle {
     /// A handle, and the node's end of it.
     pub(super) fn new() -> (Self, Desk) {
-        let admission = Arc::new(Admission::default());
-        let (asks, asked) = mpsc::channel(PENDING_COMMANDS_MAX + OTHER_ASKS_MAX);
+        let (admission, metrics) = (Arc::new(Admission::default()), Arc::new(Metrics::default()));
+        let (asks, asked) = Lanes::new();
         let (alive, ended) = mpsc::channel(1);
-        let handle = Self { admission: admission.clone(), asks, alive };
-        (handle, Desk { admission, asks: asked, alive: ended })
+        let handle = Self { admission: admission.clone(), metrics: metrics.clone(), asks, alive };
+        (handle, Desk { admission, metrics, asks: asked, alive: ended })
     }
 
     /// Has a mutation decided; answers within `timeout`, at most [`TIMEOUT_MAX`].
@@ -83,11 +145,17 @@ impl NodeHandle {
     /// under the same key is then safe to send again. A refusal is neither: it is an outcome.
     pub async fn submit(&self, request: Request, timeout: Duration) -> Result<Answered, Failure> {
         let Request { pool, key, actor, action } = request;
+        let draws = if let Action::Draw { count } = action { count.into() } else { 0 };
         let origin = if key.is_some() { KeyOrigin::Caller } else { KeyOrigin::Server };
         let key = key.unwrap_or(RequestKey::new(Millis(0), [0; 10]));
-        let command = Measured::new(Command { pool, key, origin, actor, action }).map_err(NotApplied::Malformed)?;
-        let permit = self.admission.enter(command.bytes)?;
-        let deadline = deadline(timeout);
+        let answer = self.decide(Command { pool, key, origin, actor, action }, deadline(timeout)).await;
+        self.metrics.handle_answer(draws, &answer);
+        answer
+    }
+
+    async fn decide(&self, command: Command, deadline: Instant) -> Result<Answered, Failure> {
+        let command = Measured::new(command).map_err(NotApplied::Malformed)?;
+        let permit = self.admission.enter(&command)?;
         self.ask(|reply| Ask::Submit { command, deadline, permit, reply }).await?
     }
 
@@ -134,13 +202,30 @@ impl NodeHandle {
     /// # Errors
     /// [`NotApplied::NoQuorum`] if no quorum confirmed in time that this node's state is the newest.
     pub async fn read(&self, query: Query, consistency: Consistency, timeout: Duration) -> Result<Read, Failure> {
-        let deadline = deadline(timeout);
-        self.ask(|reply| Ask::Read { query, consistency, deadline, reply }).await?
+        let (asked, deadline, is_check) = (Instant::now(), deadline(timeout), query == Query::Verify);
+        let answer = self.ask(|reply| Ask::Read { query, consistency, deadline, reply }).await.flatten();
+        if consistency == Consistency::Linearizable {
+            self.metrics.handle_read(asked.elapsed(), &answer);
+        }
+        if is_check {
+            self.metrics.handle_verification(&answer);
+        }
+        answer
+    }
+
+    /// What the node counts and measures. Neither the loop nor the store is asked.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The node as it is, at once. Before the cluster is founded its term and indexes are 0.
     pub async fn status(&self) -> Result<NodeStatus, Failure> {
         self.ask(|reply| Ask::Status { reply }).await
+    }
+
+    /// How the node does, at once.
+    pub async fn vitals(&self) -> Result<Vitals, Failure> {
+        self.ask(|reply| Ask::Vitals { reply }).await
     }
 
     /// The history digest at a recent index that this node has applied.
@@ -168,8 +253,9 @@ impl NodeHandle {
     /// Every ask that the loop took is answered, however the node ends; so one that is not answered was not taken.
     async fn ask<A>(&self, ask: impl FnOnce(oneshot::Sender<A>) -> Ask) -> Result<A, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.asks.try_send(ask(reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => overloaded(),
+        let ask = ask(reply);
+        self.asks.of(&ask).try_send(ask).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => overloaded(self.admission.retry_after_ms()),
             mpsc::error::TrySendError::Closed(_) => NotApplied::Draining,
         })?;
         answer.await.map_err(|_| NotApplied::Draining.into())

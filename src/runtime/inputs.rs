@@ -1,6 +1,6 @@
 //! The one place where a node waits.
 //!
-//! Inputs have an order: what ends the node, then what is durable, then peers, then time, then callers. Peers come before
+//! Inputs have an order: what ends the node, then what is durable or done, then peers, then time, then callers. Peers come before
 //! time so that, after a stall, the heartbeats that wait are heard before the ticks that were missed. So that the order
 //! starves nobody, peers have a budget; and so that the node starves nobody else, each stretch of inputs ends with a yield.
 
@@ -13,8 +13,9 @@ use tokio::{
 
 use super::{
     admission::Admission,
+    beside::Done,
     clock::{Clock, Tick},
-    handle::Ask,
+    handle::{Ask, Asks},
     persist::{Report, writer_ended},
 };
 use crate::transport::{self, Transport};
@@ -33,6 +34,8 @@ pub(super) enum Event {
     Stop,
     /// Something is durable, or the store failed.
     Persisted(Report),
+    /// Something was done beside the loop.
+    Done(Done),
     /// The transport said something.
     Network(transport::Event),
     /// So many ticks passed.
@@ -49,7 +52,8 @@ pub(super) struct Inputs<T> {
     pub clock: Clock,
     admission: Arc<Admission>,
     reports: mpsc::Receiver<Report>,
-    asks: mpsc::Receiver<Ask>,
+    done: mpsc::Receiver<Done>,
+    asks: Asks,
     asked: Vec<Ask>,
     ticker: Interval,
     ticked: Tick,
@@ -64,13 +68,14 @@ impl<T: Transport> Inputs<T> {
         clock: Clock,
         admission: Arc<Admission>,
         reports: mpsc::Receiver<Report>,
-        asks: mpsc::Receiver<Ask>,
+        done: mpsc::Receiver<Done>,
+        asks: Asks,
     ) -> Self {
         let mut ticker = interval_at(clock.first(), clock.length());
         ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (ticked, asked) = (clock.now(), Vec::new());
         let (frames_left, stretch_left) = (FRAMES_MAX, STRETCH_MAX);
-        Self { transport, clock, admission, reports, asks, asked, ticker, ticked, frames_left, stretch_left }
+        Self { transport, clock, admission, reports, done, asks, asked, ticker, ticked, frames_left, stretch_left }
     }
 
     /// Waits for the next event.
@@ -85,12 +90,13 @@ impl<T: Transport> Inputs<T> {
                 biased;
                 () = self.admission.closing() => Some(Event::Stop),
                 report = self.reports.recv() => Some(Event::Persisted(report.unwrap_or_else(|| Err(writer_ended())))),
+                Some(done) = self.done.recv() => Some(Event::Done(done)),
                 Some(event) = self.transport.receive(), if self.frames_left > 0 => {
                     self.frames_left -= 1;
                     return Event::Network(event);
                 }
                 _ = self.ticker.tick() => Some(Event::Ticks(self.ticks_passed())),
-                1.. = self.asks.recv_many(&mut self.asked, ASKS_MAX) => Some(Event::Asked),
+                true = self.asks.take(&mut self.asked, ASKS_MAX) => Some(Event::Asked),
                 () = std::future::ready(()), if self.frames_left == 0 => None,
             };
             // Others had their turn: now peers may again.

@@ -7,10 +7,12 @@
 //!
 //! **How.** One task owns the replica ([`Node::start`]; `founding` until the cluster is founded, then `serving`): it takes
 //! one input, drains what the replica wants done, and waits. `inputs` is the only place where it waits. Another task owns
-//! the store (`persist`), so that the loop goes on while the disk works. [`NodeHandle`] is the way in; `admission` bounds
-//! what waits. What is decided about a request before it is in the log is sans-I/O and tested without a runtime:
-//! `requests` (who owns what until when), `forwards` (what peers brought), `batch` (what becomes one entry), `transfers`,
-//! `catalog`, `quorum_time`.
+//! the store (`persist`), so that the loop goes on while the disk works; what takes long is done in tasks of its own (`beside`,
+//! `snapshots`, `verifier`). [`NodeHandle`] is the way in; `admission` bounds what waits; `introductions` says which peers
+//! are heard; `metrics` is what can be seen from outside. What is decided about a request before it is in the log is
+//! sans-I/O and tested without a runtime:
+//! `requests` (who owns what until when), `pace` (how long that takes, and whether too much waits), `forwards` (what peers
+//! brought), `batch` (what becomes one entry), `laggards`, `transfers`, `catalog`, `quorum_time`.
 //!
 //! **The same source runs in production and in the simulator.** So every `select!` is biased, channels are mpsc and
 //! oneshot, nothing starts a thread, and wall time, entropy and the length of a tick come from the [`Environment`].
@@ -20,14 +22,20 @@
 
 mod admission;
 mod batch;
+mod beside;
 mod catalog;
 mod clock;
 mod environment;
 mod forwards;
 mod founding;
 mod handle;
+mod histogram;
 mod inputs;
+mod introductions;
+mod laggards;
+mod metrics;
 mod node;
+mod pace;
 mod peer;
 mod persist;
 mod quorum_time;
@@ -35,15 +43,21 @@ mod reads;
 mod requests;
 mod server_keys;
 mod serving;
+mod snapshots;
 mod station;
 mod store;
 mod transfers;
+mod verifier;
 mod view;
 
-pub use admission::{PENDING_BYTES_MAX, PENDING_COMMANDS_MAX};
+pub use admission::{PENDING_BYTES_MAX, PENDING_COMMANDS_MAX, PENDING_PER_CLIENT_MAX, RETRIES_MAX};
+pub use clock::ImplausibleClock;
 pub use environment::{Environment, NoEntropy};
 pub use handle::{NodeHandle, TIMEOUT_MAX};
+pub use introductions::Hello;
+pub use metrics::Metrics;
 pub use node::{Node, NodeConfig, Stopped};
 pub use peer::{PeerFrame, PeerMessage};
 pub use persist::{Persist, PersistError};
+pub use snapshots::{BodyMessage, SNAPSHOT_BYTES_PER_S, ShipmentId};
 pub use store::Blocking;

@@ -6,6 +6,7 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     Environment, NodeHandle, Persist, PersistError,
+    clock::ImplausibleClock,
     environment::NoEntropy,
     founding::found,
     handle::Desk,
@@ -34,10 +35,14 @@ pub struct NodeConfig {
     pub election_ticks: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotPolicy,
+    /// Most bytes of a snapshot's body that are sent in a second; usually [`super::SNAPSHOT_BYTES_PER_S`].
+    pub snapshot_bytes_per_s: u64,
     /// Replicated limits.
     pub limits: Limits,
     /// Imported into pool `default` once, by the first leader, while that pool is new.
     pub catalog: Vec<CatalogItem>,
+    /// A sole voter starts whatever its wall clock says: see [`Stopped::Clock`].
+    pub accept_clock: bool,
 }
 
 /// Why a node ended.
@@ -55,6 +60,9 @@ pub enum Stopped {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] PersistError),
+    /// It is the only voter, so no other clock puts its own right, and that contradicts what the cluster has seen.
+    #[error(transparent)]
+    Clock(#[from] ImplausibleClock),
     /// It could not start: its incarnation needs numbers that nobody else has.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),

@@ -1,15 +1,24 @@
-//! WriteSets on their way to the store, in order, off the loop.
+//! What goes to the store, off the loop: the log's WriteSets, and beside them the bodies of snapshots.
 //!
-//! The writer is a task of its own. While the store commits, further WriteSets gather, and the next commit takes all of
-//! them: the slower the disk, the fewer its commits. It reports the greatest number that is durable. An error is final: the
-//! store is never asked again, since after a failed sync nobody knows what is on the disk.
+//! The writer is a task of its own with two lanes. **The log comes first.** While the store commits, further WriteSets
+//! gather, and the next commit takes all of them: the slower the disk, the fewer its commits. It reports the greatest number
+//! that is durable. **Between two commits there is room for one piece of side work**, and for no more: a chunk of a body, to
+//! be staged or read ([`Bodies`]), or else a bounded bit of cleaning, as long as the store says that there is more of it. So
+//! a snapshot of any size never holds a WriteSet up by more than one piece, and a busy log never keeps a snapshot waiting.
+//!
+//! An error is final, whoever's work it was: the store is never asked again, since after a failed sync nobody knows what is
+//! on the disk.
 
-use std::future::Future;
+mod bodies;
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
+use self::bodies::Piece;
+pub(super) use self::bodies::{Bodies, Over, Ticket, Tickets};
+use super::metrics::Metrics;
 use crate::{
     durable::{Staging, WriteSet},
     types::Index,
@@ -60,13 +69,27 @@ pub(super) struct Writer {
     queue: mpsc::Sender<WriteSet>,
 }
 
+/// A writer that was just started.
+pub(super) struct Started {
+    /// The log's way in.
+    pub writer: Writer,
+    /// The bodies' way in.
+    pub bodies: Bodies,
+    /// What is durable; and, last, the store's error.
+    pub reports: mpsc::Receiver<Report>,
+    /// Ends when the store is closed.
+    pub task: JoinHandle<()>,
+}
+
 impl Writer {
     /// Starts the writer. Its task ends, and closes the store, when the [`Writer`] is dropped or the store fails.
-    pub fn start<P: Persist>(store: P) -> (Self, mpsc::Receiver<Report>, JoinHandle<()>) {
+    pub fn start<P: Persist>(store: P, metrics: Arc<Metrics>) -> Started {
         let (queue, writes) = mpsc::channel(QUEUED_WRITES_MAX);
         let (report, reports) = mpsc::channel(COMMIT_WRITES_MAX);
-        let task = tokio::spawn(write(store, writes, report));
-        (Self { queue }, reports, task)
+        let (bodies, pieces) = Bodies::new();
+        let lanes = Lanes { store, writes, pieces, report, staging: Ticket::default(), is_unclean: true, metrics };
+        let task = tokio::spawn(lanes.run());
+        Started { writer: Self { queue }, bodies, reports, task }
     }
 
     /// Queues a WriteSet; never waits.
@@ -85,15 +108,112 @@ pub(super) fn writer_ended() -> PersistError {
     PersistError("its writer ended".to_owned())
 }
 
-async fn write<P: Persist>(mut store: P, mut queue: mpsc::Receiver<WriteSet>, report: mpsc::Sender<Report>) {
-    while let Some(first) = queue.recv().await {
-        let writes = with_what_waits(first, &mut queue);
-        let number = writes.iter().map(|write| write.number).max().unwrap_or_default();
-        let result = store.commit(writes).await.map(|()| number);
-        let is_over = result.is_err();
-        if report.send(result).await.is_err() || is_over {
-            return;
+/// Why the writer ends.
+enum End {
+    /// Nobody is left to write for.
+    Unwanted,
+    /// The store failed.
+    Failed(PersistError),
+}
+
+impl From<PersistError> for End {
+    fn from(error: PersistError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The writer's task.
+struct Lanes<P> {
+    store: P,
+    writes: mpsc::Receiver<WriteSet>,
+    pieces: mpsc::Receiver<Piece>,
+    report: mpsc::Sender<Report>,
+    /// The staging that began last.
+    staging: Ticket,
+    /// The store may have something to clean up.
+    is_unclean: bool,
+    metrics: Arc<Metrics>,
+}
+
+impl<P: Persist> Lanes<P> {
+    async fn run(mut self) {
+        let end = loop {
+            if let Err(end) = self.turn().await {
+                break end;
+            }
+        };
+        if let End::Failed(error) = end {
+            let _ = self.report.send(Err(error)).await;
         }
+    }
+
+    /// One commit, if there is anything to commit; then one piece of side work, if there is any. Waits if there is neither.
+    async fn turn(&mut self) -> Result<(), End> {
+        match self.writes.try_recv() {
+            Ok(first) => _ = self.commit(first).await?,
+            Err(mpsc::error::TryRecvError::Empty) => {}
+            Err(mpsc::error::TryRecvError::Disconnected) => return Err(End::Unwanted),
+        }
+        if let Ok(piece) = self.pieces.try_recv() {
+            return self.serve(piece).await;
+        }
+        if self.is_unclean {
+            self.is_unclean = self.store.clean().await?;
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            first = self.writes.recv() => {
+                self.commit(first.ok_or(End::Unwanted)?).await?;
+            }
+            Some(piece) = self.pieces.recv() => self.serve(piece).await?,
+        }
+        Ok(())
+    }
+
+    /// Commits a WriteSet together with those that wait behind it. Returns how many there were.
+    async fn commit(&mut self, first: WriteSet) -> Result<usize, End> {
+        let writes = with_what_waits(first, &mut self.writes);
+        let len = writes.len();
+        let number = writes.iter().map(|write| write.number).max().unwrap_or_default();
+        self.is_unclean |= writes.iter().any(|write| write.snapshot.is_some());
+        let begun = Instant::now();
+        self.store.commit(writes).await?;
+        self.metrics.store_commit.observe_duration(begun.elapsed());
+        self.report.send(Ok(number)).await.map_err(|_| End::Unwanted)?;
+        Ok(len)
+    }
+
+    /// Does a piece of side work. One of a staging that another has put an end to is not done, and its answer dropped.
+    async fn serve(&mut self, piece: Piece) -> Result<(), End> {
+        match piece {
+            Piece::Begin { ticket, staging, reply } if ticket > self.staging => {
+                self.commit_what_waits().await?;
+                self.staging = ticket;
+                self.is_unclean = true;
+                let _ = reply.send(self.store.begin(staging).await?);
+            }
+            Piece::Stage { ticket, number, chunk, reply } if ticket == self.staging => {
+                self.store.stage(number, chunk).await?;
+                let _ = reply.send(());
+            }
+            Piece::Read { snapshot, number, reply } => {
+                let _ = reply.send(self.store.chunk(snapshot, number).await?);
+            }
+            Piece::Begin { .. } | Piece::Stage { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Among what was written before a staging begins may be the WriteSet that makes the one before it the newest snapshot:
+    /// that must find it in its place.
+    async fn commit_what_waits(&mut self) -> Result<(), End> {
+        let mut left = self.writes.len();
+        while left > 0 {
+            let Ok(first) = self.writes.try_recv() else { break };
+            left = left.saturating_sub(self.commit(first).await?);
+        }
+        Ok(())
     }
 }
 
@@ -113,88 +233,4 @@ fn entry_bytes(write: &WriteSet) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use tokio::sync::Semaphore;
-
-    use super::*;
-
-    /// Commits when it is let, notes what it committed, and fails at a number.
-    struct Slow {
-        gate: Arc<Semaphore>,
-        commits: Arc<Mutex<Vec<Vec<u64>>>>,
-        fails_at: u64,
-    }
-
-    impl Persist for Slow {
-        async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
-            self.gate.acquire().await.expect("never closed").forget();
-            let numbers: Vec<_> = writes.iter().map(|write| write.number).collect();
-            let fails = numbers.contains(&self.fails_at);
-            self.commits.lock().expect("no panic holds it").push(numbers);
-            if fails { Err(PersistError("no space".to_owned())) } else { Ok(()) }
-        }
-
-        async fn begin(&mut self, _staging: Staging) -> Result<u32, PersistError> {
-            Ok(0)
-        }
-
-        async fn stage(&mut self, _number: u32, _chunk: Bytes) -> Result<(), PersistError> {
-            Ok(())
-        }
-
-        async fn chunk(&mut self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, PersistError> {
-            Ok(None)
-        }
-
-        async fn clean(&mut self) -> Result<bool, PersistError> {
-            Ok(false)
-        }
-    }
-
-    fn set(number: u64) -> WriteSet {
-        WriteSet { number, ..WriteSet::default() }
-    }
-
-    type Commits = Arc<Mutex<Vec<Vec<u64>>>>;
-
-    fn slow(fails_at: u64) -> (Arc<Semaphore>, Commits, Writer, mpsc::Receiver<Report>) {
-        let (gate, commits) = (Arc::new(Semaphore::new(0)), Arc::default());
-        let store = Slow { gate: gate.clone(), commits: Arc::clone(&commits), fails_at };
-        let (writer, reports, _) = Writer::start(store);
-        (gate, commits, writer, reports)
-    }
-
-    #[tokio::test]
-    async fn what_gathers_during_a_commit_shares_the_next_one() {
-        let (gate, commits, writer, mut reports) = slow(0);
-        writer.write(set(1)).unwrap();
-        tokio::task::yield_now().await;
-        (2..=4).for_each(|number| writer.write(set(number)).unwrap());
-        gate.add_permits(2);
-        assert_eq!(reports.recv().await, Some(Ok(1)));
-        assert_eq!(reports.recv().await, Some(Ok(4)));
-        assert_eq!(*commits.lock().unwrap(), [vec![1], vec![2, 3, 4]]);
-    }
-
-    #[tokio::test]
-    async fn a_failure_is_reported_and_the_store_is_never_asked_again() {
-        let (gate, commits, writer, mut reports) = slow(1);
-        writer.write(set(1)).unwrap();
-        tokio::task::yield_now().await;
-        writer.write(set(2)).unwrap();
-        gate.add_permits(9);
-        assert_eq!(reports.recv().await, Some(Err(PersistError("no space".to_owned()))));
-        assert_eq!(reports.recv().await, None);
-        assert_eq!(*commits.lock().unwrap(), [vec![1]]);
-        assert_eq!(writer.write(set(3)), Err(writer_ended()));
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_does_not_answer_is_an_error_not_a_leak() {
-        let (_gate, _commits, writer, _reports) = slow(0);
-        (0..QUEUED_WRITES_MAX as u64).for_each(|number| writer.write(set(number)).unwrap());
-        assert!(writer.write(set(9)).is_err());
-    }
-}
+mod tests;

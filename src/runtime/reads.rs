@@ -36,11 +36,17 @@ impl ReadAsk {
     pub fn answer(self, machine: &StateMachine) {
         if !self.reply.is_closed() {
             let read = Read { index: machine.applied(), now: machine.now(), answer: machine.query(&self.query) };
-            let _ = self.reply.send(Ok(read));
+            self.tell(read);
         }
     }
 
-    fn refuse(self, why: NotApplied) {
+    /// Gives the answer.
+    pub fn tell(self, read: Read) {
+        let _ = self.reply.send(Ok(read));
+    }
+
+    /// Gives none.
+    pub fn refuse(self, why: NotApplied) {
         let _ = self.reply.send(Err(why.into()));
     }
 }
@@ -54,10 +60,10 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// A read waits; under this id, unless there are too many.
-    pub fn add(&mut self, ask: ReadAsk) -> Option<ReadId> {
+    /// A read waits; under this id, unless there are too many: then it may come again after so long.
+    pub fn add(&mut self, ask: ReadAsk, retry_after_ms: u32) -> Option<ReadId> {
         if self.waiting.len() >= READS_MAX {
-            ask.refuse(overloaded());
+            ask.refuse(overloaded(retry_after_ms));
             return None;
         }
         self.asked += 1;
@@ -103,7 +109,7 @@ mod tests {
         let mut reads = Reads::default();
         let ask =
             ReadAsk { query: Query::first_pools(), consistency: Consistency::Linearizable, deadline: Tick(5), reply };
-        let id = reads.add(ask).unwrap();
+        let id = reads.add(ask, 10).unwrap();
         assert_eq!(reads.handle_tick(Tick(4)), []);
         assert!(answer.try_recv().is_err());
         assert_eq!(reads.handle_tick(Tick(5)), [id]);
@@ -117,10 +123,10 @@ mod tests {
         let mut ask = || {
             let (reply, answer) = oneshot::channel();
             let (query, consistency) = (Query::first_pools(), Consistency::Linearizable);
-            (reads.add(ReadAsk { query, consistency, deadline: Tick(5), reply }), answer)
+            (reads.add(ReadAsk { query, consistency, deadline: Tick(5), reply }, 10), answer)
         };
         assert!((0..READS_MAX).all(|_| ask().0.is_some()));
         let (id, mut answer) = ask();
-        assert_eq!((id, answer.try_recv().unwrap()), (None, Err(overloaded().into())));
+        assert_eq!((id, answer.try_recv().unwrap()), (None, Err(overloaded(10).into())));
     }
 }

@@ -5,23 +5,42 @@
 //! again under the same key, until the deadline. That is safe because the key makes a command happen at most once however
 //! often its bytes reach the log; so nothing here needs to know which of its copies did.
 //!
+//! **Before it is first sent** a request can be turned away, surely not applied: on arrival, if it finds a standing queue
+//! (`pace`); and when its turn comes, if its deadline leaves less time than a command usually takes. It is still sent when
+//! nothing else is on its way, or what is usual would never be measured again. A second send of an open request attaches to
+//! the first and waits beside the others. Once sent, nothing is taken back.
+//!
+//! **Forwarding** keeps no more on its way to the leader than that takes of one node, so the rest waits where it can be
+//! turned away.
+//!
 //! At the deadline three things are kept apart: it was *decided* (answered before), it is *surely not applied* (it never
 //! left this node, and no proposal of it is open), or it is *unknown*.
 //!
 //! An answer to any copy but the last one sent is ignored: the last one's will say the same.
+//!
+//! **Keys of the node's own making**, for callers that bring none, are made when a request is first sent, from the newest
+//! cluster time that this node has applied; never from its wall clock, which may be wrong. Before there is a cluster time
+//! nothing is sent: the leader's first tick brings it. If one is refused for its time all the same, and no earlier copy is
+//! about, nothing was done under it and nothing ever will be: the request goes on under a fresh one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
 use super::{
     admission::{Permit, overloaded},
     batch::Measured,
-    clock::Tick,
+    clock::{Now, Tick},
+    forwards::{FORWARDED_BYTES_MAX, FORWARDED_COMMANDS_MAX},
+    pace::Pace,
+    server_keys::ServerKeys,
     view::{Leader, View},
 };
 use crate::{
-    api::{Answered, Failure, NotApplied},
+    api::{Answered, Failure, NotApplied, TurnedAway},
     pool::{Command, KeyOrigin, Outcome, Refusal, RequestKey},
     replica::{ProposalId, ProposalResult},
     types::{Millis, ReplicaId, Term},
@@ -33,6 +52,9 @@ const PAUSE_TICKS: u64 = 1;
 const PATIENCE_TICKS: u64 = 10;
 /// How often patience doubles.
 const PATIENCE_DOUBLED_MAX: u32 = 3;
+/// Most commands, and bytes, that are on their way to the leader: half of what it takes, which leaves room for copies.
+const WINDOW_COMMANDS_MAX: usize = FORWARDED_COMMANDS_MAX / 2;
+const WINDOW_BYTES_MAX: usize = FORWARDED_BYTES_MAX / 2;
 
 /// In the order of acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +101,10 @@ struct Open {
     /// At least one.
     waiters: Vec<Waiter>,
     place: Place,
-    /// How often it was sent.
+    /// When it was accepted, and when its last copy was sent.
+    accepted: Duration,
+    sent_at: Duration,
+    /// How often it was sent. One without a caller's key gets its key when that is 0.
     sent: u32,
     /// An earlier copy under its present key may be in a log, or on its way to one.
     astray: bool,
@@ -107,8 +132,14 @@ impl Open {
         }
     }
 
-    fn patience(&self) -> u64 {
-        PATIENCE_TICKS << self.sent.min(PATIENCE_DOUBLED_MAX)
+    /// `usual` is how many ticks an answer usually takes.
+    fn patience(&self, usual: u64) -> u64 {
+        PATIENCE_TICKS.max(2 * usual) << self.sent.min(PATIENCE_DOUBLED_MAX)
+    }
+
+    /// When the last one stops waiting.
+    fn deadline(&self) -> Tick {
+        self.waiters.iter().map(|waiter| waiter.deadline).max().unwrap_or_default()
     }
 }
 
@@ -130,38 +161,96 @@ pub(super) enum Teller {
 }
 
 /// Every request that this node accepted and has not answered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Requests {
+    keys: ServerKeys,
+    /// The newest cluster time that this node knows; 0 before there is one.
+    seen: Millis,
+    pace: Pace,
+    turned_away: TurnedAway,
     open: BTreeMap<RequestId, Open>,
     accepted: u64,
     /// The ones to be sent, oldest first.
     queue: BTreeSet<RequestId>,
     /// The last copy of each that was sent.
     proposals: BTreeMap<ProposalId, RequestId>,
+    /// Bytes of the commands among them.
+    sent_bytes: usize,
     /// Requests under a caller's key, by key: what a second send of one attaches to.
     keyed: BTreeMap<RequestKey, RequestId>,
     /// When to look at which again. A request may be looked at in vain, never too late.
     alarms: BTreeMap<Tick, Vec<RequestId>>,
     view: View,
+    is_stopping: bool,
 }
 
 impl Requests {
-    /// Accepts a request. If the very same one is open it is not sent again: the waiter joins those of the first.
-    pub fn accept(&mut self, command: Measured, waiter: Waiter) {
+    /// None yet.
+    pub fn new(keys: ServerKeys, pace: Pace) -> Self {
+        Self {
+            keys,
+            seen: Millis(0),
+            pace,
+            turned_away: TurnedAway::default(),
+            open: BTreeMap::new(),
+            accepted: 0,
+            queue: BTreeSet::new(),
+            proposals: BTreeMap::new(),
+            sent_bytes: 0,
+            keyed: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            view: View::default(),
+            is_stopping: false,
+        }
+    }
+
+    /// How fast it goes.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// How many were turned away here.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.turned_away
+    }
+
+    /// Cluster time as far as it is applied here.
+    pub fn handle_time(&mut self, now: Millis) {
+        self.seen = now;
+    }
+
+    /// A fresh key of this node's making.
+    pub fn make_key(&mut self) -> RequestKey {
+        self.keys.make(self.seen)
+    }
+
+    /// Accepts a request, or turns it away. If the very same one is open it is not sent again: the waiter joins those of
+    /// the first.
+    pub fn accept(&mut self, command: Measured, mut waiter: Waiter, now: Now) {
         let Command { key, origin, .. } = command.command;
         let twin = self.keyed.get(&key).copied().filter(|id| self.open[id].command.command == command.command);
-        let id = twin.unwrap_or(RequestId(self.accepted));
-        self.alarms.entry(waiter.deadline).or_default().push(id);
-        if let Some(open) = twin.and_then(|id| self.open.get_mut(&id)) {
-            open.waiters.push(waiter);
+        if let Some(id) = twin {
+            waiter.permit.step_aside();
+            self.alarms.entry(waiter.deadline).or_default().push(id);
+            self.open.get_mut(&id).expect("keys are those of open requests").waiters.push(waiter);
             return;
         }
+        if waiter.permit.is_beside() || self.pace.is_standing() {
+            let met = &mut self.turned_away;
+            *(if waiter.permit.is_beside() { &mut met.full } else { &mut met.shed }) += 1;
+            waiter.answer(Err(overloaded(self.pace.retry_after_ms()).into()));
+            return;
+        }
+        let id = RequestId(self.accepted);
         self.accepted += 1;
+        self.alarms.entry(waiter.deadline).or_default().push(id);
         if origin == KeyOrigin::Caller {
             self.keyed.entry(key).or_insert(id);
         }
         self.queue.insert(id);
-        self.open.insert(id, Open { command, waiters: vec![waiter], place: Place::Queued, sent: 0, astray: false });
+        let (accepted, sent_at) = (now.at, Duration::ZERO);
+        let (waiters, place) = (vec![waiter], Place::Queued);
+        self.open.insert(id, Open { command, waiters, place, accepted, sent_at, sent: 0, astray: false });
     }
 
     /// Is nobody waiting?
@@ -169,32 +258,75 @@ impl Requests {
         self.open.is_empty()
     }
 
-    /// The oldest request that is to be sent.
-    pub fn peek(&self) -> Option<&Measured> {
-        self.queue.first().map(|id| &self.open[id].command)
+    /// The oldest request that is to be sent; turns away those before it that it is too late for. None before there is a
+    /// cluster time.
+    pub fn peek(&mut self, now: Now) -> Option<&Measured> {
+        let id = loop {
+            let id = *self.queue.first().filter(|_| self.seen > Millis(0))?;
+            if !self.is_too_late(id, now) {
+                break id;
+            }
+            self.pace.handle_taken(self.open[&id].accepted, now);
+            self.turned_away.too_late += 1;
+            let failure = overloaded(self.pace.retry_after_ms()).into();
+            self.fail(id, failure);
+        };
+        Some(&self.open[&id].command)
+    }
+
+    /// As [`Self::peek`], while there may be more on its way to the leader.
+    pub fn peek_forward(&mut self, now: Now) -> Option<&Measured> {
+        let (commands, sent_bytes) = (self.proposals.len(), self.sent_bytes);
+        let has_room = |next: &&Measured| {
+            commands == 0 || (commands < WINDOW_COMMANDS_MAX && sent_bytes + next.bytes <= WINDOW_BYTES_MAX)
+        };
+        self.peek(now).filter(has_room)
+    }
+
+    fn is_too_late(&self, id: RequestId, now: Now) -> bool {
+        let open = &self.open[&id];
+        let in_time = open.deadline() >= now.tick.plus(self.pace.usual_ticks());
+        !in_time && !open.is_possibly_applied() && !self.proposals.is_empty()
     }
 
     /// Takes what [`Self::peek`] shows, to be proposed here.
-    pub fn propose(&mut self, id: ProposalId) -> Measured {
+    pub fn propose(&mut self, id: ProposalId, now: Now) -> Measured {
         let term = self.view.term;
-        self.send(id, Place::Proposed { id, term })
+        self.send(id, Place::Proposed { id, term }, now)
     }
 
-    /// Takes what [`Self::peek`] shows, to be forwarded to the leader `to`.
-    pub fn forward(&mut self, id: ProposalId, to: ReplicaId, now: Tick) -> Measured {
+    /// Takes what [`Self::peek_forward`] shows, to be forwarded to the leader `to`.
+    pub fn forward(&mut self, id: ProposalId, to: ReplicaId, now: Now) -> Measured {
         let (term, request) = (self.view.term, *self.queue.first().expect("what is taken was seen by peek"));
-        let until = now.plus(self.open[&request].patience());
+        let until = now.tick.plus(self.open[&request].patience(self.pace.usual_ticks()));
         self.alarms.entry(until).or_default().push(request);
-        self.send(id, Place::Forwarded { id, to, term, until })
+        self.send(id, Place::Forwarded { id, to, term, until }, now)
     }
 
-    fn send(&mut self, id: ProposalId, place: Place) -> Measured {
+    fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
         let request = self.queue.pop_first().expect("what is taken was seen by peek");
         let open = self.open.get_mut(&request).expect("what is queued is open");
-        open.place = place;
+        if open.sent == 0 {
+            self.pace.handle_taken(open.accepted, now);
+            if open.command.command.origin == KeyOrigin::Server {
+                open.command.command.key = self.keys.make(self.seen);
+            }
+        }
+        if self.queue.is_empty() {
+            self.pace.handle_empty();
+        }
+        (open.place, open.sent_at) = (place, now.at);
         open.sent += 1;
+        self.sent_bytes += open.command.bytes;
         self.proposals.insert(id, request);
         open.command.clone()
+    }
+
+    /// The node stops: what is surely not applied is refused now, rather than sent late. What was sent is pursued.
+    pub fn handle_stop(&mut self) {
+        self.is_stopping = true;
+        let unsent = self.open.iter().filter(|(_, open)| !open.is_possibly_applied()).map(|(id, _)| *id);
+        unsent.collect::<Vec<_>>().into_iter().for_each(|id| self.fail(id, NotApplied::Draining.into()));
     }
 
     /// The leader or the term may have changed: what was sent under the old ones is sent again.
@@ -221,15 +353,8 @@ impl Requests {
         lost.into_iter().for_each(|id| self.give_up(id, Place::Pausing { until: now.plus(PAUSE_TICKS) }));
     }
 
-    /// Something became of a proposal. `fresh_key` makes a key of the given cluster time.
-    pub fn handle_result(
-        &mut self,
-        id: ProposalId,
-        teller: Teller,
-        result: ProposalResult,
-        now: Tick,
-        fresh_key: impl FnOnce(Millis) -> RequestKey,
-    ) {
+    /// Something became of a proposal.
+    pub fn handle_result(&mut self, id: ProposalId, teller: Teller, result: ProposalResult, now: Now) {
         let Some(&request) = self.proposals.get(&id) else { return };
         let open = &self.open[&request];
         let asked = match open.place {
@@ -240,9 +365,12 @@ impl Requests {
         if teller != asked {
             return;
         }
-        let pause = Place::Pausing { until: now.plus(PAUSE_TICKS) };
+        let pause = Place::Pausing { until: now.tick.plus(PAUSE_TICKS) };
         match (result, teller) {
-            (ProposalResult::Applied(outcome), _) => self.decided(request, outcome, fresh_key),
+            (ProposalResult::Applied(outcome), _) => {
+                self.pace.handle_decided(open.sent_at, now);
+                self.decided(request, outcome);
+            }
             // This replica's word is final for what it did not propose. A peer's is not: the network may deliver a copy
             // twice.
             (ProposalResult::NotProposed { .. }, Teller::Here) => self.place(request, pause),
@@ -250,7 +378,7 @@ impl Requests {
         }
     }
 
-    fn decided(&mut self, id: RequestId, outcome: Outcome, fresh_key: impl FnOnce(Millis) -> RequestKey) {
+    fn decided(&mut self, id: RequestId, outcome: Outcome) {
         let open = self.open.get_mut(&id).expect("the caller has just seen it");
         match (&outcome.result, open.command.command.origin) {
             // These leave no trace: an earlier copy may have been in time, and forgotten since, or may be yet. Whoever
@@ -260,9 +388,8 @@ impl Requests {
             {
                 drop(self.close(id));
             }
-            // A key made here was too old: nothing was done under it and nothing ever will be.
-            (Err(Refusal::KeyExpired { now, .. }), KeyOrigin::Server) => {
-                open.command.command.key = fresh_key(*now);
+            (Err(Refusal::KeyExpired { now, .. } | Refusal::KeyFromFuture { now, .. }), KeyOrigin::Server) => {
+                open.command.command.key = self.keys.make(*now);
                 self.place(id, Place::Queued);
             }
             _ => self.answer(id, &outcome),
@@ -277,9 +404,11 @@ impl Requests {
     }
 
     fn look_at(&mut self, id: RequestId, now: Tick) {
+        let retry_after_ms = self.pace.retry_after_ms();
         let Some(open) = self.open.get_mut(&id) else { return };
         let has_leader = self.view.leader != Leader::Unknown;
-        let otherwise = if open.place == Place::Queued && has_leader { overloaded() } else { NotApplied::NoLeader };
+        let is_crowded = open.place == Place::Queued && has_leader;
+        let otherwise = if is_crowded { overloaded(retry_after_ms) } else { NotApplied::NoLeader };
         let failure = open.failure(otherwise);
         for late in open.waiters.extract_if(.., |waiter| waiter.deadline <= now) {
             late.answer(Err(failure.clone()));
@@ -303,10 +432,18 @@ impl Requests {
         open.waiters.drain(..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
     }
 
+    fn fail(&mut self, id: RequestId, failure: Failure) {
+        let Some(mut open) = self.close(id) else { return };
+        open.waiters.drain(..).for_each(|waiter| waiter.answer(Err(failure.clone())));
+    }
+
     fn close(&mut self, id: RequestId) -> Option<Open> {
         let open = self.open.remove(&id)?;
         self.queue.remove(&id);
-        open.proposal().and_then(|proposal| self.proposals.remove(&proposal));
+        if let Some(proposal) = open.proposal() {
+            self.proposals.remove(&proposal);
+            self.sent_bytes -= open.command.bytes;
+        }
         if self.keyed.get(&open.command.command.key) == Some(&id) {
             self.keyed.remove(&open.command.command.key);
         }
@@ -328,8 +465,12 @@ impl Requests {
         let open = self.open.get_mut(&id).expect("only open requests are placed");
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
+            self.sent_bytes -= open.command.bytes;
         }
         open.place = place;
+        if self.is_stopping && !open.is_possibly_applied() {
+            return self.fail(id, NotApplied::Draining.into());
+        }
         match place {
             Place::Queued => _ = self.queue.insert(id),
             Place::Pausing { until } => self.alarms.entry(until).or_default().push(id),

@@ -1,7 +1,7 @@
 //! Keys for callers that bring none, so that the node's own retries cannot award twice.
 //!
-//! A key holds cluster time, since that is what its age is judged by. After a long pause of the whole cluster the first one
-//! may be found too old; `requests` then asks for another. The rest of it is node, boot nonce and a counter that starts
+//! A key holds cluster time, since that is what its age is judged by, and never the node's own. After a long pause of the
+//! whole cluster the first one may be found too old; `requests` then asks for another. The rest of it is node, boot nonce and a counter that starts
 //! anywhere: cluster time stands still while nobody asks for anything, so after a restart nothing but these keeps a new key
 //! apart from one made before.
 

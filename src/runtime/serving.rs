@@ -8,28 +8,30 @@
 //! is reported. So the disk sets the pace, a batch is as large as what came during one sync, and behind a disk that stalls
 //! no more than one batch is in raft: the rest waits where it is bounded.
 
+mod beside;
+
 use crate::{
     api::Consistency,
     durable::RecoveredLog,
-    pool::{Action, Actor, Command, KeyOrigin, PoolId, Query},
+    pool::{Action, Actor, BATCH_BYTES_MAX, Command, KeyOrigin, PoolId, Query},
     replica::{
         CHECKPOINT_EVERY, Config, Input, Output, ProposalId, ProposalResult, Replica, TransferRefused,
         founding::{self as founders, FoundingMessage},
     },
     transport::{self, Transport},
-    types::{Entropy, ReplicaId},
+    types::{Entropy, Millis, ReplicaId},
 };
 
 use super::{
     Environment, Stopped,
-    batch::gather,
+    batch::{Gathered, gather},
     catalog::Catalog,
-    clock::Tick,
+    clock::{Tick, check_wall},
     forwards::Forwards,
     handle::{Ask, TIMEOUT_MAX},
     inputs::Event,
+    laggards::Laggards,
     peer::{PeerMessage, REASON_CHARS_MAX, in_frames},
-    quorum_time::QuorumTime,
     requests::Teller,
     station::Station,
     transfers,
@@ -69,8 +71,8 @@ pub(super) struct Serving<'a, T, E> {
     view: View,
     /// What peers want proposed.
     forwards: Forwards,
-    /// What the voters' clocks say.
-    time: QuorumTime,
+    /// Voters that do not keep up.
+    laggards: Laggards,
     catalog: Catalog,
     /// Set when the node is asked to stop.
     drain: Option<Drain>,
@@ -81,7 +83,7 @@ pub(super) struct Serving<'a, T, E> {
 impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Goes on from what the store holds.
     pub fn start(station: &'a mut Station<T, E>, log: RecoveredLog) -> Result<Self, Stopped> {
-        station.set_genesis(log.genesis);
+        station.set_founded(log.genesis, &log.snapshot.meta.founders);
         let config = Config {
             heartbeat_ticks: station.config.heartbeat_ticks,
             election_ticks: station.config.election_ticks,
@@ -93,12 +95,15 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         let replica = Replica::new(config, station.identity, log)?;
         let applied = replica.machine().applied();
         tracing::info!(node = station.me().0, %applied, last = %replica.status().last_index, "recovered");
+        if replica.founders().disks.len() == 1 && !station.config.accept_clock {
+            check_wall(station.environment.wall(), replica.machine().now())?;
+        }
         let catalog = Catalog::new(station.config.catalog.clone());
         let mut serving = Self {
             replica,
             view: View::default(),
             forwards: Forwards::default(),
-            time: QuorumTime::default(),
+            laggards: Laggards::default(),
             catalog,
             drain: None,
             lacks_entropy: false,
@@ -126,9 +131,14 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         match event {
             Event::Stop => self.begin_to_stop(),
             Event::Persisted(report) => self.step(Input::Persisted { number: report? })?,
+            Event::Done(done) => self.handle_done(done)?,
             Event::Network(transport::Event::Frame { from, frame }) => self.handle_frame(from, &frame)?,
             Event::Network(transport::Event::Unreachable { peer }) => self.handle_unreachable(peer)?,
-            Event::Network(transport::Event::Met { .. } | transport::Event::Refused { .. }) => {}
+            Event::Network(transport::Event::Met { peer, hello }) => self.station.handle_hello(peer, &hello),
+            Event::Network(transport::Event::Refused { peer, reason }) => {
+                // This node is founded as well: who of the two is wrong is for an operator to say.
+                self.station.handle_refusal(peer, &reason);
+            }
             Event::Ticks(ticks) => self.handle_ticks(ticks)?,
             Event::Asked => {
                 for ask in self.station.inputs.take_asks() {
@@ -136,6 +146,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 }
             }
         }
+        self.follow_snapshots()?;
         self.look();
         self.read_for_catalog()?;
         self.transfer()?;
@@ -159,20 +170,32 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         while let Some(output) = self.replica.poll_output() {
             match output {
                 Output::Send { to, message } => _ = self.station.send(to, PeerMessage::Raft(message)),
-                Output::Persist(write) => self.station.write(write)?,
+                Output::Persist(write) => {
+                    if write.snapshot.is_some() {
+                        self.station.snapshots.handle_flip();
+                    }
+                    self.station.write(write)?;
+                }
                 Output::Proposal { id, result } => {
                     let others = self.catalog.handle_result(id, result);
                     if let Some(result) = others.and_then(|result| self.forwards.handle_result(id, result)) {
                         self.station.handle_result(id, Teller::Here, result);
                     }
                 }
-                Output::TakeSnapshot(_) => self.step(Input::SnapshotGivenUp)?,
-                Output::SendSnapshot { to, .. } => self.step(Input::SnapshotReport { to, arrived: false })?,
-                Output::Checkpoint(_) | Output::SnapshotSettled { .. } => {}
-                Output::Discard(garbage) => drop(garbage),
+                Output::TakeSnapshot(snapshot) => {
+                    self.station.metrics.handle_snapshot_begun();
+                    self.station.snapshots.take(snapshot);
+                }
+                Output::SendSnapshot { to, message } => self.station.snapshots.send(to, message, self.station.now()),
+                Output::SnapshotSettled { index, installed } => {
+                    self.station.metrics.handle_snapshot_settled(installed);
+                    self.station.snapshots.handle_settled(index, installed);
+                }
+                Output::Checkpoint(checkpoint) => self.tell_checkpoint(checkpoint),
+                Output::Discard(garbage) => self.station.bin.put(garbage),
                 Output::ReadReady(id) => {
                     if let Some(ask) = self.station.reads.take(id) {
-                        ask.answer(self.replica.machine());
+                        self.station.answer(ask, &self.replica);
                     }
                 }
             }
@@ -185,10 +208,25 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         for _ in 0..ticks.min(self.station.config.election_ticks as u64) {
             self.step(Input::Tick)?;
         }
+        self.look_for_laggards();
         for read in self.station.handle_tick(self.view) {
             self.step(Input::ForgetRead(read))?;
         }
+        self.station.observe(&self.replica.status());
+        self.tick_beside();
         Ok(())
+    }
+
+    /// Takes half as much while a voter that was heard of within an election timeout is far behind.
+    fn look_for_laggards(&mut self) {
+        let at = self.station.inputs.clock.elapsed();
+        let silence_max = self.station.inputs.clock.length() * self.station.config.election_ticks as u32;
+        let time = &self.station.time;
+        let lives = |voter| time.heard_of(voter).is_some_and(|heard| at.saturating_sub(heard) <= silence_max);
+        let status = self.replica.status();
+        let live = status.matched.iter().filter(|(voter, _)| lives(*voter)).map(|(_, matched)| *matched);
+        self.laggards.handle_tick(status.term, status.last_index, at, live);
+        self.station.set_halved(self.laggards.is_far());
     }
 
     fn handle_unreachable(&mut self, peer: ReplicaId) -> Result<(), Stopped> {
@@ -208,8 +246,8 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     fn ask_what_waited(&mut self) -> Result<(), Stopped> {
         for ask in self.station.reads.take_all() {
             if ask.consistency == Consistency::Stale {
-                ask.answer(self.replica.machine());
-            } else if let Some(read) = self.station.reads.add(ask) {
+                self.station.answer(ask, &self.replica);
+            } else if let Some(read) = self.station.add_read(ask) {
                 self.step(Input::Read(read))?;
             }
         }
@@ -232,10 +270,16 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 let why = why.chars().take(REASON_CHARS_MAX).collect();
                 self.station.transfers.handle_refusal(wish, Leader::Peer(from), why);
             }
+            PeerMessage::Body(message) => self.handle_body(from, message),
+            PeerMessage::Checkpoint(checkpoint) => {
+                self.station.metrics.handle_checkpoint(checkpoint, self.replica.history_at(checkpoint.0.index));
+                self.step(Input::Checkpoint { from, checkpoint })?;
+            }
         }
         // After the step: a message of a new term makes all earlier samples old, but not its own.
-        self.time.handle_term(self.replica.term());
-        self.time.sample(from, wall, self.station.inputs.clock.elapsed());
+        let at = self.station.inputs.clock.elapsed();
+        self.station.time.handle_term(self.replica.term(), at);
+        self.station.time.sample(from, wall, at);
         Ok(())
     }
 
@@ -256,12 +300,14 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Sees who leads now, and tells everybody whom that concerns.
     fn look(&mut self) {
         let view = View::of(&self.replica, self.station.me());
-        self.time.handle_term(view.term);
+        self.station.time.handle_term(view.term, self.station.inputs.clock.elapsed());
+        self.station.requests.handle_time(self.replica.machine().now());
         if view == self.view {
             return;
         }
         tracing::info!(node = self.station.me().0, term = view.term.0, leader = ?view.leader, "leadership");
         self.view = view;
+        self.station.metrics.handle_view(view);
         self.station.requests.handle_view(view);
         self.forwards.handle_view(view);
         self.catalog.handle_leadership((view.leader == Leader::Here).then_some(view.term));
@@ -312,36 +358,50 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Forwards what waits to the leader, if that is a peer.
     fn forward(&mut self) {
         let Leader::Peer(leader) = self.view.leader else { return };
-        let now = self.station.now();
+        let now = self.station.read_clock();
         let mut requests = Vec::new();
-        while self.station.requests.peek().is_some() {
+        while self.station.requests.peek_forward(now).is_some() {
             let id = self.station.numbers.next();
             requests.push((id, self.station.requests.forward(id, leader, now).command));
         }
         for frame in in_frames(requests) {
             let ids: Vec<_> = frame.iter().map(|(id, _)| *id).collect();
             if !self.station.send(leader, PeerMessage::Forward(frame)) {
-                ids.into_iter().for_each(|id| self.station.requests.handle_dropped(id, now));
+                ids.into_iter().for_each(|id| self.station.requests.handle_dropped(id, now.tick));
             }
         }
     }
 
-    /// Proposes what waits, if this node leads and its store is idle.
+    /// Proposes what waits, or a tick if one is due, if this node leads and its store is idle.
     fn propose(&mut self) -> Result<(), Stopped> {
-        let waits = self.station.requests.peek().is_some() || self.forwards.peek().is_some();
-        let waits = if self.catalog.comes_first() { self.catalog.import().is_some() } else { waits };
-        if !waits || self.replica.is_persisting() || !self.replica.can_propose() {
+        if self.replica.is_persisting() || !self.replica.can_propose() {
             return Ok(());
         }
-        let (own, at) = (self.station.environment.wall(), self.station.inputs.clock.elapsed());
-        let me = self.station.me();
+        let (own, turn, me) = (self.station.environment.wall(), self.station.read_clock(), self.station.me());
         let peers = self.replica.founders().disks.keys().filter(|voter| **voter != me);
-        let Some(time) = self.time.median(own, at, peers) else { return Ok(()) };
+        let Some(time) = self.station.time.median(own, turn.at, peers) else { return Ok(()) };
+        let now = self.replica.machine().now();
+        // A cluster's first batch is a tick: the keys of all others hold cluster time, so there must be one.
+        let waits = now > Millis(0)
+            && match self.catalog.comes_first() {
+                true => self.catalog.import().is_some(),
+                false => self.station.requests.peek(turn).is_some() || self.forwards.peek().is_some(),
+            };
+        if !waits && !self.station.time.is_tick_due(now, time) {
+            return Ok(());
+        }
         let Some(entropy) = self.draw_entropy() else { return Ok(()) };
-        let commands = match self.catalog.import() {
-            Some(action) => vec![self.import(action)],
-            None => gather(&mut self.station.requests, &mut self.forwards, &mut self.station.numbers),
+        let Gathered { commands, bytes } = match self.catalog.import() {
+            _ if !waits => Gathered::default(),
+            Some(action) => Gathered { commands: vec![self.import(action)], bytes: BATCH_BYTES_MAX },
+            None => {
+                let Station { requests, numbers, .. } = &mut *self.station;
+                gather(requests, &mut self.forwards, numbers, self.laggards.is_far(), turn)
+            }
         };
+        self.station.metrics.batch_commands.observe(commands.len() as u64);
+        self.laggards.handle_proposed(bytes);
+        self.station.time.handle_stamped(time);
         self.step(Input::Propose { time, entropy, commands })
     }
 
@@ -349,7 +409,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     fn import(&mut self, action: Action) -> (ProposalId, Command) {
         let id = self.station.numbers.next();
         self.catalog.handle_proposed(id);
-        let key = self.station.make_key(self.replica.machine().now());
+        let key = self.station.requests.make_key();
         let (pool, origin, actor) = (PoolId::default_pool(), KeyOrigin::Server, Actor::default());
         (id, Command { pool, key, origin, actor, action })
     }
@@ -379,7 +439,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     fn begin_to_stop(&mut self) {
         let clock = self.station.inputs.clock;
         self.station.close();
-        self.forwards.close();
+        self.forwards.handle_stop();
         let until = clock.now().plus(clock.ticks_in(DRAIN_MAX));
         self.drain.get_or_insert(Drain { until, succession: Succession::Later });
     }

@@ -19,6 +19,8 @@ use crate::{
 const AGAIN_TICKS: u64 = 7;
 /// Most wishes that wait.
 const WISHES_MAX: usize = 64;
+/// When it is worth wishing again if too many wish, in milliseconds: a wish takes about an election.
+const RETRY_AFTER_MS: u32 = 1_000;
 
 /// Names a wish on the node where it was expressed.
 pub(super) type WishId = u64;
@@ -56,7 +58,7 @@ impl Transfers {
     /// Leadership shall go to `to`, before the deadline.
     pub fn add(&mut self, to: ReplicaId, deadline: Tick, reply: oneshot::Sender<Result<(), Failure>>) {
         if self.wishes.len() >= WISHES_MAX {
-            let _ = reply.send(Err(super::admission::overloaded().into()));
+            let _ = reply.send(Err(super::admission::overloaded(RETRY_AFTER_MS).into()));
             return;
         }
         self.numbered += 1;

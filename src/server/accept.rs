@@ -1,15 +1,13 @@
 //! TCP connections, admitted while there is room: so many in all, so many from one address.
 //!
 //! A connection over a bound is closed at once, before a byte of it is read: its client sees that it is refused, and
-//! the ones that are served stay served.
+//! the ones that are served stay served. One that is admitted and says nothing gives its seat back: after 5 s, if it does
+//! not even begin, and after 45 s later on, when the server's keep-alive makes whoever is alive answer within 30 s.
 
 use std::{
-    collections::BTreeMap,
     io,
-    net::IpAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,33 +15,24 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
+    time::{Instant, Sleep, sleep_until},
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::transport::seats::{ConnectionLimits, Seat, Seats};
+
 /// Connections that wait to be served at most.
 const WAITING_MAX: usize = 16;
+/// HTTP/2 and TLS begin with no fewer bytes: the client's preface, and a ClientHello, which is longer.
+const BEGINNING_BYTES: usize = 24;
+/// How long a client may keep its server waiting.
+const PATIENCE: Patience = Patience { beginning: Duration::from_secs(5), silence: Duration::from_secs(45) };
 /// How long to leave the listener alone after it failed: mostly, the process is out of file descriptors.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// In all.
-    pub total_max: usize,
-    /// From one address.
-    pub per_address_max: usize,
-}
-
-impl Default for ConnectionLimits {
-    /// 1 024 in all. 256 from one address: the predecessor's load script alone comes with 100 from loopback.
-    fn default() -> Self {
-        Self { total_max: 1_024, per_address_max: 256 }
-    }
-}
-
 /// Accepts until nobody takes the connections any more; then closes the listener.
 pub async fn accept(listener: TcpListener, limits: ConnectionLimits, conns: mpsc::Sender<io::Result<Conn>>) {
-    let places = Places::new(limits);
+    let seats = Seats::new(limits);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -52,17 +41,17 @@ pub async fn accept(listener: TcpListener, limits: ConnectionLimits, conns: mpsc
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(place) = places.take(peer.ip()) else {
-                    tracing::debug!(%peer, "gRPC connection refused: too many are open");
+                let Some(seat) = seats.take(peer.ip()) else {
+                    tracing::debug!(%peer, "connection refused: too many are open");
                     continue;
                 };
                 // Answers are small and awaited: never held back to be sent with later ones.
-                if stream.set_nodelay(true).is_err() || conns.send(Ok(Conn { stream, _place: place })).await.is_err() {
-                    tracing::debug!(%peer, "gRPC connection lost before it was served");
+                if stream.set_nodelay(true).is_err() || conns.send(Ok(Conn::new(stream, seat))).await.is_err() {
+                    tracing::debug!(%peer, "connection lost before it was served");
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting gRPC connections fails");
+                tracing::warn!(%error, "accepting connections fails");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }
@@ -74,54 +63,18 @@ pub fn channel() -> (mpsc::Sender<io::Result<Conn>>, mpsc::Receiver<io::Result<C
     mpsc::channel(WAITING_MAX)
 }
 
-/// Who holds connections.
-#[derive(Debug)]
-struct Places {
-    limits: ConnectionLimits,
-    /// Open connections by address; no address has none.
-    open: Mutex<BTreeMap<IpAddr, usize>>,
-}
-
-impl Places {
-    fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, open: Mutex::default() })
-    }
-
-    /// A place for a connection from this address, if there is room.
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = open.values().sum();
-        let here = open.get(&address).copied().unwrap_or(0);
-        if total >= self.limits.total_max || here >= self.limits.per_address_max {
-            return None;
-        }
-        open.insert(address, here + 1);
-        Some(Place { address, places: self.clone() })
-    }
-}
-
-/// One connection's place; free again when dropped.
-#[derive(Debug)]
-struct Place {
-    address: IpAddr,
-    places: Arc<Places>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.places.open.lock().unwrap_or_else(PoisonError::into_inner);
-        match open.get_mut(&self.address) {
-            Some(here) if *here > 1 => *here -= 1,
-            _ => drop(open.remove(&self.address)),
-        }
-    }
-}
-
 /// An admitted connection.
 #[derive(Debug)]
 pub struct Conn {
     stream: TcpStream,
-    _place: Place,
+    silence: Silence,
+    _seat: Seat,
+}
+
+impl Conn {
+    fn new(stream: TcpStream, seat: Seat) -> Self {
+        Self { stream, silence: Silence::new(PATIENCE), _seat: seat }
+    }
 }
 
 impl Connected for Conn {
@@ -134,7 +87,61 @@ impl Connected for Conn {
 
 impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                self.silence.heard(buf.filled().len() - before);
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.silence.poll_too_long(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+/// How long a client may keep its server waiting.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// For the whole of its [beginning](BEGINNING_BYTES),
+    beginning: Duration,
+    /// and then, between any two reads.
+    silence: Duration,
+}
+
+/// How long a client has said nothing.
+#[derive(Debug)]
+struct Silence {
+    patience: Patience,
+    /// Bytes of the beginning that are still to come.
+    missing_bytes: usize,
+    since: Instant,
+    /// Ends when the silence may be too long: it is not set anew at each read, as that would cost more than the read.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(patience: Patience) -> Self {
+        let since = Instant::now();
+        let alarm = Box::pin(sleep_until(since + patience.beginning));
+        Self { patience, missing_bytes: BEGINNING_BYTES, since, alarm }
+    }
+
+    fn heard(&mut self, bytes: usize) {
+        self.missing_bytes = self.missing_bytes.saturating_sub(bytes);
+        if self.missing_bytes == 0 {
+            self.since = Instant::now();
+        }
+    }
+
+    /// Ready when it is too long.
+    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.alarm.as_mut().poll(cx));
+            let max = if self.missing_bytes == 0 { self.patience.silence } else { self.patience.beginning };
+            if self.since.elapsed() >= max {
+                return Poll::Ready(());
+            }
+            self.alarm.as_mut().reset(self.since + max);
+        }
     }
 }
 
@@ -166,21 +173,35 @@ impl AsyncWrite for Conn {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::future::poll_fn;
 
     use super::*;
 
-    #[test]
-    fn places_are_bounded_in_all_and_per_address_and_come_back() {
-        let [a, b] = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
-        let places = Places::new(ConnectionLimits { total_max: 3, per_address_max: 2 });
-        let first = places.take(a).expect("there is room");
-        let _second = places.take(a).expect("there is room");
-        assert!(places.take(a).is_none(), "two from one address are all");
-        let _third = places.take(b).expect("there is room for another address");
-        assert!(places.take(b).is_none(), "three are all");
-        drop(first);
-        assert!(places.take(b).is_some());
-        assert_eq!(places.open.lock().unwrap().values().sum::<usize>(), 2, "what is dropped leaves no trace");
+    const SHORT: Patience = Patience { beginning: Duration::from_millis(50), silence: Duration::from_millis(200) };
+
+    async fn too_long(silence: &mut Silence) -> Duration {
+        let from = Instant::now();
+        poll_fn(|cx| silence.poll_too_long(cx)).await;
+        from.elapsed()
+    }
+
+    #[tokio::test]
+    async fn who_never_begins_has_less_time_than_who_pauses() {
+        let (mut mute, mut trickle, mut begun) = (Silence::new(SHORT), Silence::new(SHORT), Silence::new(SHORT));
+        trickle.heard(BEGINNING_BYTES - 1);
+        begun.heard(BEGINNING_BYTES);
+        let (mute, trickle, begun) = tokio::join!(too_long(&mut mute), too_long(&mut trickle), too_long(&mut begun));
+        assert!(mute >= SHORT.beginning && mute < begun, "{mute:?}");
+        assert!(trickle >= SHORT.beginning && trickle < begun, "a trickle is no beginning: {trickle:?}");
+        assert!(begun >= SHORT.silence, "{begun:?}");
+    }
+
+    #[tokio::test]
+    async fn each_word_begins_the_silence_anew() {
+        let mut silence = Silence::new(SHORT);
+        silence.heard(BEGINNING_BYTES);
+        tokio::time::sleep(SHORT.silence / 2).await;
+        silence.heard(1);
+        assert!(too_long(&mut silence).await >= SHORT.silence * 9 / 10);
     }
 }

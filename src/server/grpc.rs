@@ -1,8 +1,9 @@
 //! The gRPC server: both services, health and reflection on one port, plaintext or TLS.
 //!
 //! **Bounds**, so that no client can hold more than its share: connections ([`ConnectionLimits`]), 64 streams each, 64
-//! KiB a message (1 MiB for `tombola.v1`, whose CreatePool carries a catalog), 8 KiB of headers, keep-alive after 20 s
-//! of silence with 10 s to answer, a connection for an hour.
+//! KiB a message (1 MiB for `tombola.v1`, whose CreatePool carries a catalog) and of unread bytes a connection, 8 KiB of
+//! headers, keep-alive after 20 s of silence with 10 s to answer, a connection for an hour. Who says nothing at all has
+//! [5 s](accept).
 //!
 //! **Health** (`grpc.health.v1`): "" is the process. The names of the services are SERVING when a linearizable read
 //! would succeed now; one small read a second finds that out, however many ask.
@@ -24,10 +25,10 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use super::accept::ConnectionLimits;
 use super::{
     accept,
     drain::{self, Draining},
+    health,
     legacy::Legacy,
     proto::{
         DESCRIPTORS,
@@ -39,12 +40,7 @@ use super::{
     },
     v1,
 };
-use crate::{
-    api::Consistency,
-    pool::{PoolId, Query, RequestKey},
-    runtime::NodeHandle,
-    types::Millis,
-};
+use crate::{runtime::NodeHandle, transport::seats::ConnectionLimits};
 
 /// Name of the service, as health knows it.
 const SERVICE_V1: &str = reward_pool_server::SERVICE_NAME;
@@ -52,6 +48,8 @@ const SERVICE_V1: &str = reward_pool_server::SERVICE_NAME;
 const SERVICE_LEGACY: &str = reward_pool_service_server::SERVICE_NAME;
 /// Streams a client may have open on one connection.
 const STREAMS_MAX: u32 = 64;
+/// Bytes of one connection, and of each of its streams, that wait to be read. HTTP/2 knows no smaller window.
+const WINDOW_BYTES: u32 = 64 << 10;
 /// Longest message from a client in bytes.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Longest message to `tombola.v1.RewardPool` in bytes: CreatePool carries a catalog.
@@ -68,11 +66,14 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what was accepted may take to be answered when the server stops.
 pub const GRACE: Duration = Duration::from_secs(5);
-/// Between two tries whether a linearizable read succeeds; also how long one may take.
+/// Between two tries whether a linearizable read succeeds.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Connections at a time. 256 from one address: the predecessor's load script alone comes with 100 from loopback.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits { total_max: 1_024, per_address_max: 256 };
+
 /// What the server is told once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct GrpcConfig {
     /// TLS; plaintext without it.
     pub tls: Option<GrpcTls>,
@@ -80,6 +81,13 @@ pub struct GrpcConfig {
     pub reflection: bool,
     /// How many connections there may be.
     pub connections: ConnectionLimits,
+}
+
+impl Default for GrpcConfig {
+    /// Plaintext, no reflection, 1,024 connections, 256 of them from one address.
+    fn default() -> Self {
+        Self { tls: None, reflection: false, connections: CONNECTIONS }
+    }
 }
 
 /// The server's certificate, and what it wants of its clients. Texts in PEM.
@@ -145,7 +153,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), GrpcError> {
     let (drain, draining) = drain::channel();
-    let (health, health_server) = tonic_health::server::health_reporter();
+    let (reporter, health_server) = tonic_health::server::health_reporter();
     let routes = routes(&config, &node, &draining)?.add_service(health_server);
     let server = builder(config.tls.as_ref())?.add_routes(routes);
 
@@ -159,9 +167,9 @@ pub async fn serve(
         tokio::select! {
             biased;
             () = shutdown => {}
-            never = probe(&node, &health) => match never {}
+            never = probe(&node, &reporter) => match never {}
         }
-        tell(&health, ["", SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
+        tell(&reporter, ["", SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
         drain.begin();
         tokio::time::sleep(GRACE).await;
     };
@@ -202,6 +210,10 @@ fn routes(config: &GrpcConfig, node: &NodeHandle, draining: &Draining) -> Result
 fn builder(tls: Option<&GrpcTls>) -> Result<Server, GrpcError> {
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
+        .concurrency_limit_per_connection(STREAMS_MAX as usize)
+        .load_shed(true)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -224,29 +236,26 @@ fn tls_config(tls: &GrpcTls) -> ServerTlsConfig {
     }
 }
 
-/// Tries again and again whether a linearizable read succeeds, and tells health. One read at a time: a lookup of a
-/// single key, whatever the size of the state.
-async fn probe(node: &NodeHandle, health: &HealthReporter) -> Infallible {
-    let key = RequestKey::new(Millis(0), [0; 10]);
+/// Tries again and again whether a linearizable read succeeds, and tells health; one read at a time.
+async fn probe(node: &NodeHandle, reporter: &HealthReporter) -> Infallible {
     let mut told = None;
-    tell(health, [SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
+    tell(reporter, [SERVICE_V1, SERVICE_LEGACY], ServingStatus::NotServing).await;
     loop {
-        let query = Query::Outcome(PoolId::default_pool(), key);
-        let serving = match node.read(query, Consistency::Linearizable, PROBE_INTERVAL).await {
+        let serving = match health::can_read(node).await {
             Ok(_) => ServingStatus::Serving,
             Err(_) => ServingStatus::NotServing,
         };
         // Whoever watches is told of changes only.
         if told != Some(serving) {
-            tell(health, [SERVICE_V1, SERVICE_LEGACY], serving).await;
+            tell(reporter, [SERVICE_V1, SERVICE_LEGACY], serving).await;
             told = Some(serving);
         }
         tokio::time::sleep(PROBE_INTERVAL).await;
     }
 }
 
-async fn tell<const N: usize>(health: &HealthReporter, services: [&str; N], status: ServingStatus) {
+async fn tell<const N: usize>(reporter: &HealthReporter, services: [&str; N], status: ServingStatus) {
     for service in services {
-        health.set_service_status(service, status).await;
+        reporter.set_service_status(service, status).await;
     }
 }

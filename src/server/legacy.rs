@@ -29,8 +29,8 @@ use super::{
 use crate::{
     api::{Answered, Consistency, Failure, NotApplied, Request as Mutation},
     pool::{
-        Action, Actor, Answer, DRAWS_PER_COMMAND_MAX, DrawSeq, Effect, ItemId, ItemState, Outcome, PoolId, Query,
-        Refusal, Step, Stock, Weight,
+        Action, Actor, Answer, DRAWS_PER_COMMAND_MAX, DrawSeq, Effect, ItemId, ItemState, Outcome, PAGE_LEN_MAX,
+        PoolId, Query, Refusal, Step, Stock, Weight,
     },
     runtime::NodeHandle,
 };
@@ -56,21 +56,43 @@ impl Legacy {
     pub fn new(node: NodeHandle, draining: Draining) -> Self {
         Self { node, draining }
     }
+
+    async fn read(&self, query: Query, timeout: Duration) -> Result<Answer, Status> {
+        let read = self.node.read(query, Consistency::Linearizable, timeout).await;
+        Ok(read.map_err(|failure| status::of_failure(&failure, None))?.answer)
+    }
+
+    /// The items of a pool that is too large to be read at one index.
+    async fn all_items(&self, timeout: Duration) -> Result<Vec<ItemState>, Status> {
+        let mut all: Vec<ItemState> = Vec::new();
+        loop {
+            let after = all.last().map(|item| item.id.clone());
+            let query = Query::Items { pool: PoolId::default_pool(), after, limit: PAGE_LEN_MAX };
+            match self.read(query, timeout).await? {
+                Answer::Items { items, more, .. } => {
+                    all.extend(items);
+                    if !more {
+                        return Ok(all);
+                    }
+                }
+                Answer::Refused(refusal) => return Err(status::of_read_refusal(&refusal)),
+                _ => return Err(status::unexpected_answer()),
+            }
+        }
+    }
 }
 
 #[tonic::async_trait]
 impl RewardPoolService for Legacy {
     async fn get_state(&self, request: Request<GetStateRequest>) -> Result<Response<GetStateResponse>, Status> {
         let timeout = deadline::of_metadata(request.metadata());
-        let query = Query::Pool(PoolId::default_pool());
-        let read = self.node.read(query, Consistency::Linearizable, timeout).await;
-        match read.map_err(|failure| status::of_failure(&failure, None))?.answer {
-            Answer::Pool(pool) => {
-                Ok(Response::new(GetStateResponse { items: pool.items.iter().map(reward_item).collect() }))
-            }
-            Answer::Refused(refusal) => Err(status::of_read_refusal(&refusal)),
-            _ => Err(status::unexpected_answer()),
-        }
+        let items = match self.read(Query::Pool(PoolId::default_pool()), timeout).await? {
+            Answer::Pool(pool) => pool.items,
+            Answer::Refused(Refusal::TooLong) => self.all_items(timeout).await?,
+            Answer::Refused(refusal) => return Err(status::of_read_refusal(&refusal)),
+            _ => return Err(status::unexpected_answer()),
+        };
+        Ok(Response::new(GetStateResponse { items: items.iter().map(reward_item).collect() }))
     }
 
     type DrawStream = ReceiverStream<Result<DrawResponse, Status>>;

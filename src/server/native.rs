@@ -4,9 +4,11 @@
 //! slow one holds up nobody; the writer puts all replies that are waiting into one frame, so that batches form by
 //! themselves under load and an answer waits for nothing when there is none.
 //!
-//! **Bounds.** [`STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from the
-//! moment it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control
-//! holds the client back. Time: what the call allows, at most 10 s.
+//! **Bounds.** [`CLIENT_STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from
+//! the moment it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control
+//! holds the client back. Long replies are bounded in bytes as well ([`super::replies`]), and a client that takes none for
+//! [`UNREAD_MAX`] loses its stream. Of frames that are not whole yet a connection may have as many bytes as the longest one, short
+//! ones aside. Time: what the call allows, at most 10 s.
 //!
 //! **Bad bytes** close the connection with [`CloseCode::Malformed`] and the reason: after them no frame boundary is
 //! known. Nothing of a malformed frame is executed; frames before it are. A reply that fits no frame is answered as a
@@ -25,39 +27,48 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
+    time::timeout,
 };
 
 use super::{
     deadline,
     drain::{self, Draining},
     grpc::GRACE,
+    replies::{ReplyPlace, ReplyRoom},
 };
 use crate::{
     api::{Consistency, Failure, NotApplied, Request},
     client::{
-        Call, ClientCall, ClientFrame, ClientReply, Reply, ServerFrame,
+        CLIENT_FRAME_BYTES_MAX, Call, ClientCall, ClientFrame, ClientReply, Reply, ServerFrame,
         wire::{CloseCode, FrameError, FrameReader, encode_frame},
     },
     codec,
     pool::{Actor, PoolId, Query, RequestKey},
     runtime::NodeHandle,
-    transport::quic::ClientConnection,
+    transport::quic::{CLIENT_STREAMS_MAX, ClientConnection},
     types::Millis,
 };
 
-/// Streams served at once on a connection; more wait to be accepted.
-pub const STREAMS_MAX: usize = 16;
 /// Calls in flight on a connection.
 pub const CALLS_IN_FLIGHT_MAX: usize = 8_192;
 /// Replies put into one frame at most, and
 const REPLIES_PER_FRAME_MAX: usize = 1_024;
 /// how many bytes of them, one long reply aside.
 const FRAME_BYTES_AIM: usize = 256 << 10;
-/// Most bytes read from a stream at once.
-const PIECE_BYTES_MAX: usize = 64 << 10;
+/// Most bytes read from a stream at once; and a frame that is no longer needs no room of its own.
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
-/// A reply, and the place in flight that is free again once it is written.
-type Waiting = (ClientReply, OwnedSemaphorePermit);
+/// How long a client may take over the next of its replies.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
+
+/// A reply, and its places, which are free again once it is written.
+type Waiting = (ClientReply, Place);
+
+/// A call's place in flight, and its reply's, if that may be long.
+struct Place {
+    _in_flight: OwnedSemaphorePermit,
+    _reply: Option<ReplyPlace>,
+}
 
 /// What all calls of a connection share.
 struct Session {
@@ -66,6 +77,9 @@ struct Session {
     /// The newest cluster time that an answer held: failures have none of their own.
     now: AtomicU64,
     in_flight: Arc<Semaphore>,
+    replies: ReplyRoom,
+    /// Room for long frames, in bytes.
+    room: Arc<Semaphore>,
 }
 
 /// Serves clients as they come in, until `shutdown` is over; then what they have in flight is answered, for [`GRACE`]
@@ -78,6 +92,7 @@ pub async fn serve(
 ) {
     let (drain, draining) = drain::channel();
     let mut served = JoinSet::new();
+    let replies = ReplyRoom::of_node();
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
@@ -85,23 +100,25 @@ pub async fn serve(
             () = &mut shutdown => break,
             Some(_ended) = served.join_next() => {}
             client = clients.recv() => match client {
-                Some(client) => drop(served.spawn(serve_client(client, node.clone(), draining.clone()))),
+                Some(client) => {
+                    let session = Session::new(client.actor.clone(), node.clone(), replies.for_connection());
+                    served.spawn(serve_client(client, session, draining.clone()));
+                }
                 None => break,
             },
         }
     }
     drain.begin();
     let all = async { while served.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
+    if timeout(GRACE, all).await.is_err() {
         tracing::warn!("native clients still wait {} s after the stop: leaving them", GRACE.as_secs());
     }
 }
 
 /// Serves one client until it leaves, breaks the protocol, or the server drains.
-async fn serve_client(client: ClientConnection, node: NodeHandle, mut draining: Draining) {
+async fn serve_client(client: ClientConnection, session: Session, mut draining: Draining) {
     let connection = &client.connection;
-    let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-    let session = Arc::new(Session { actor: client.actor.clone(), node, now: AtomicU64::new(0), in_flight });
+    let session = Arc::new(session);
     let mut streams: JoinSet<Result<(), FrameError>> = JoinSet::new();
     let code = loop {
         tokio::select! {
@@ -111,7 +128,7 @@ async fn serve_client(client: ClientConnection, node: NodeHandle, mut draining: 
                 tracing::info!(actor = %client.actor, %error, "a client breaks the protocol");
                 return close(connection, CloseCode::Malformed, &error.to_string());
             },
-            accepted = connection.accept_bi(), if streams.len() < STREAMS_MAX => match accepted {
+            accepted = connection.accept_bi(), if streams.len() < CLIENT_STREAMS_MAX => match accepted {
                 Ok((send, receive)) => {
                     streams.spawn(serve_stream(session.clone(), send, receive, draining.clone()));
                 }
@@ -149,6 +166,7 @@ async fn read_calls(
     mut draining: Draining,
 ) -> Result<(), FrameError> {
     let mut frames = FrameReader::<ClientFrame>::default();
+    let mut room = None;
     loop {
         let piece = tokio::select! {
             biased;
@@ -160,16 +178,24 @@ async fn read_calls(
         let Ok(Some(piece)) = piece else { return Ok(()) };
         frames.push(&piece.bytes);
         while let Some(frame) = frames.next_frame()? {
+            room = None;
             for call in frame.calls {
-                let Ok(place) = session.in_flight.clone().acquire_owned().await else { return Ok(()) };
+                let Ok(in_flight) = session.in_flight.clone().acquire_owned().await else { return Ok(()) };
+                let place = Place { _in_flight: in_flight, _reply: session.replies.take(&call.call).await };
                 tokio::spawn(answer(session.clone(), call, place, replies.clone()));
             }
+        }
+        if room.is_none()
+            && let Some(bytes) = frames.frame_bytes()
+            && bytes as usize > PIECE_BYTES_MAX
+        {
+            room = session.room.clone().acquire_many_owned(bytes).await.ok();
         }
     }
 }
 
 /// Makes one call and hands in its reply.
-async fn answer(session: Arc<Session>, call: ClientCall, place: OwnedSemaphorePermit, replies: mpsc::Sender<Waiting>) {
+async fn answer(session: Arc<Session>, call: ClientCall, place: Place, replies: mpsc::Sender<Waiting>) {
     let ClientCall { id, timeout_ms, call } = call;
     let reply = session.make(call, timeout_ms).await;
     if session.now().0 == 0 {
@@ -181,6 +207,11 @@ async fn answer(session: Arc<Session>, call: ClientCall, place: OwnedSemaphorePe
 }
 
 impl Session {
+    fn new(actor: Actor, node: NodeHandle, replies: ReplyRoom) -> Self {
+        let [in_flight, room] = [CALLS_IN_FLIGHT_MAX, CLIENT_FRAME_BYTES_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        Self { actor, node, now: AtomicU64::new(0), in_flight, replies, room }
+    }
+
     async fn make(&self, call: Call, timeout_ms: u32) -> Result<Reply, Failure> {
         let timeout = deadline::of_call(timeout_ms);
         match call {
@@ -230,8 +261,16 @@ async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting
     while waiting.recv_many(&mut batch, REPLIES_PER_FRAME_MAX).await > 0 {
         let (replies, places): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
         for frame in frames(replies) {
-            if send.write_all(&frame).await.is_err() {
-                return;
+            match timeout(UNREAD_MAX, send.write_all(&frame)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_gone)) => return,
+                Err(_) => {
+                    tracing::info!(
+                        "a client does not take its replies for {} s: its stream ends",
+                        UNREAD_MAX.as_secs()
+                    );
+                    return;
+                }
             }
         }
         drop(places);
@@ -259,7 +298,7 @@ fn frames(replies: Vec<ClientReply>) -> Vec<Vec<u8>> {
     frames
 }
 
-/// One frame. What fits none is the one reply of a read, of more items than a legal pool has: outcomes are short.
+/// One frame. What fits none is the one reply of a read: outcomes are short.
 fn frame(replies: Vec<ClientReply>) -> Vec<u8> {
     let frame = ServerFrame { replies };
     encode_frame(&frame).unwrap_or_else(|error| {
@@ -292,7 +331,7 @@ mod tests {
         let mut reader = FrameReader::<ServerFrame>::default();
         reader.push(bytes);
         let frame = reader.next_frame().unwrap().expect("a whole frame");
-        assert!(!reader.is_mid_frame());
+        assert_eq!(reader.frame_bytes(), None);
         frame.replies
     }
 

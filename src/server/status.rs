@@ -15,6 +15,7 @@ use super::proto::v1::Receipt;
 use crate::{
     api::{Failure, NotApplied},
     pool::{InvalidName, Refusal, RequestKey},
+    types::Index,
 };
 
 /// Domain of our ErrorInfo.
@@ -105,6 +106,12 @@ pub fn of_invalid_name(invalid: InvalidName) -> Status {
     malformed(invalid)
 }
 
+/// The digest at this index is not known: it is not applied yet, or was long ago.
+pub fn index_out_of_range(index: Index) -> Status {
+    let message = format!("the digest at index {index} is not known here: not applied yet, or too long ago");
+    Told::new(Code::OutOfRange, "INDEX_OUT_OF_RANGE", message).into_status()
+}
+
 /// The node answered something else than what was asked: a fault of ours.
 pub fn unexpected_answer() -> Status {
     Told::new(Code::Internal, "INTERNAL", "the node gave an answer of another kind".to_owned()).into_status()
@@ -134,11 +141,12 @@ fn code_of(refusal: &Refusal) -> Code {
         | Refusal::InsufficientStock { .. }
         | Refusal::ItemUnlimited
         | Refusal::IsFallback
+        | Refusal::FallbackFinite
         | Refusal::PoolNotEmpty
         | Refusal::KeyExpired { .. }
         | Refusal::KeyFromFuture { .. } => Code::FailedPrecondition,
         Refusal::PoolsFull | Refusal::ItemsFull | Refusal::KeyTableFull => Code::ResourceExhausted,
-        Refusal::KeyRequired | Refusal::StockOverflow | Refusal::OutOfRange | Refusal::KeyReused => {
+        Refusal::KeyRequired | Refusal::StockOverflow | Refusal::OutOfRange | Refusal::KeyReused | Refusal::TooLong => {
             Code::InvalidArgument
         }
     }
@@ -179,6 +187,7 @@ mod tests {
             (Refusal::InsufficientStock { remaining: 4 }, Code::FailedPrecondition),
             (Refusal::ItemUnlimited, Code::FailedPrecondition),
             (Refusal::IsFallback, Code::FailedPrecondition),
+            (Refusal::FallbackFinite, Code::FailedPrecondition),
             (Refusal::PoolNotEmpty, Code::FailedPrecondition),
             (Refusal::PoolsFull, Code::ResourceExhausted),
             (Refusal::ItemsFull, Code::ResourceExhausted),
@@ -186,6 +195,7 @@ mod tests {
             (Refusal::StockOverflow, Code::InvalidArgument),
             (Refusal::OutOfRange, Code::InvalidArgument),
             (Refusal::KeyReused, Code::InvalidArgument),
+            (Refusal::TooLong, Code::InvalidArgument),
             (Refusal::KeyExpired { floor: Millis(1), now }, Code::FailedPrecondition),
             (Refusal::KeyFromFuture { floor: Millis(1), now }, Code::FailedPrecondition),
             (Refusal::KeyTableFull, Code::ResourceExhausted),

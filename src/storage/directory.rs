@@ -11,15 +11,15 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use redb::{StorageBackend, backends::FileBackend};
 
-use super::{OpenError, Store, StoreError, Wanted, create};
+use super::{OpenError, Progress, Store, StoreError, Wanted, create};
 use crate::{
     durable::{Identity, Recovered},
-    types::DiskId,
+    types::{DiskId, ReplicaId},
 };
 
 const STORE: &str = "store.redb";
@@ -31,20 +31,33 @@ const FILE_MODE: u32 = 0o600;
 /// Permission bits of the group and of others.
 const FOREIGN_BITS: u32 = 0o077;
 
-/// Opens the store of the `wanted` replica under `data_dir`, and makes one on `new_disk`, which is random, if there is
-/// none. The directory stays locked as long as the store lives.
-pub fn open(data_dir: &Path, wanted: Wanted, new_disk: DiskId) -> Result<(Store, Recovered), OpenError> {
-    let data_dir = here_if_empty(data_dir);
-    let directory = data_dir.join(format!("replica-{}", wanted.replica));
-    open_in(data_dir, &directory, wanted, new_disk).map_err(|error| OpenError { directory, error })
+/// The file that holds the store of a replica under `data_dir`.
+pub fn file(data_dir: &Path, replica: ReplicaId) -> PathBuf {
+    directory_of(data_dir, replica).join(STORE)
 }
 
-fn open_in(
+fn directory_of(data_dir: &Path, replica: ReplicaId) -> PathBuf {
+    here_if_empty(data_dir).join(format!("replica-{replica}"))
+}
+
+/// Opens the store of the `wanted` replica under `data_dir`, and makes one on `new_disk`, which is random, if there is
+/// none. The directory stays locked as long as the store lives. `progress` is told how far it has come, as
+/// [`Store::open`] does.
+pub fn open(
     data_dir: &Path,
-    directory: &Path,
     wanted: Wanted,
     new_disk: DiskId,
-) -> Result<(Store, Recovered), StoreError> {
+    progress: impl Fn(Progress) + Send + 'static,
+) -> Result<(Store, Recovered), OpenError> {
+    let data_dir = here_if_empty(data_dir);
+    let directory = directory_of(data_dir, wanted.replica);
+    let prepared = prepare(data_dir, &directory, wanted, new_disk);
+    let opened = prepared.and_then(|file| Store::open(file, wanted, progress));
+    opened.map_err(|error| OpenError { directory, error })
+}
+
+/// Locks the directory, and makes what is not there yet: the directory, and the store.
+fn prepare(data_dir: &Path, directory: &Path, wanted: Wanted, new_disk: DiskId) -> Result<LockedFile, StoreError> {
     create_directory(directory)?;
     check_private(directory)?;
     let lock = lock(directory)?;
@@ -61,7 +74,7 @@ fn open_in(
     sync_directory(directory)?;
     sync_directory(data_dir)?;
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| failed("open", &path, e))?;
-    Store::open(LockedFile { file: FileBackend::new(file)?, _lock: lock }, wanted)
+    Ok(LockedFile { file: FileBackend::new(file)?, _lock: lock })
 }
 
 fn create_store(directory: &Path, wanted: Wanted, disk: DiskId) -> Result<(), StoreError> {

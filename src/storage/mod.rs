@@ -7,27 +7,43 @@
 //! replica that forgot a vote may vote twice.
 //!
 //! **How.** `durable` names what is kept, `schema` says where, `record` seals each value to its place, `check` holds the
-//! rules that writing and reading share. Term, vote and founding are promises to others, so their transactions take redb's
-//! two-phase commit, and one fsync more. [`Store`] knows no file: its disk is any [`redb::StorageBackend`], and so the
-//! simulator's, too. [`open`] is the door for production: a directory for each replica, locked by the operating system.
+//! rules that writing and reading share. Term, vote, founding and snapshots are promises to others, so their transactions
+//! take redb's two-phase commit, and one fsync more. [`Store`] knows no file: its disk is any [`redb::StorageBackend`],
+//! and so the simulator's, too. [`open`] is the door for production: a directory for each replica, locked by the
+//! operating system.
+//!
+//! **Snapshots** may be large, and the log must not wait for them. So a body is staged first, a chunk at a time, each in a
+//! transaction of its own between the log's: [`Store::begin`], [`Store::stage`]. The WriteSet that makes it the newest
+//! one then moves nothing and removes nothing: bodies and logs are numbered, and it changes the one record that says
+//! which of them count. Everything else is garbage from that moment, invisible to every reader, and [`Store::clean`]
+//! removes it a little at a time. An installed snapshot begins a log of a number of its own, so an entry of the log
+//! before it is never taken for one of this.
 //!
 //! **The first error is the last call.** After a failed fsync nobody knows what is on the disk, and asking again may be
 //! answered with a success that is not one. So every later call fails as well, and the node stops.
 //!
 //! **What it cannot notice.** A one-phase commit whose pages are damaged looks like one that power cut short, and redb
 //! takes the state before it. Damage to exactly the newest transaction, found at a restart, therefore loses it without
-//! a word, unless it held a promise. Damage to anything older is noticed.
+//! a word, unless it held a promise. And one byte of the file stands under no checksum, the one that says which of the
+//! two newest transactions is the newer: damage to it, after a stop that was not clean, can cost the newest one even if
+//! it held a promise, since that is how a two-phase commit looks that power cut off half way. Damage to anything older is
+//! noticed. Nothing catches a panic of redb over a damaged file, as the product ends at any panic: redb promises that a
+//! checked open reports damage instead, and the tests have found no byte that makes it break that.
 //!
-//! **What is absent.** Reading at run time: the log is mirrored in memory, so the disk is read at the start only. Retries,
-//! repair, and any clock, randomness or thread: the disk id comes from the caller. Snapshots other than the founding one
-//! and compaction are still to come; `CHUNK_BYTES` and the keys of the chunks are made for them.
+//! **What is absent.** Reading at run time, but for the chunks of a snapshot that is sent: the log is mirrored in memory.
+//! Retries, repair, and any clock, randomness or thread: the disk id comes from the caller, and who waits for a long
+//! start is told by bytes (see [`Progress`]), not by time. The file never shrinks much: what is cleaned is used again.
 
 mod check;
+mod clean;
 mod directory;
 mod error;
+mod progress;
 mod read;
 mod record;
 mod schema;
+mod staging;
+mod standing;
 mod write;
 
 #[cfg(test)]
@@ -36,15 +52,20 @@ mod tests;
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
 
-pub use directory::open;
+pub use directory::{file, open};
 pub use error::{OpenError, StoreError};
+pub use progress::{Phase, Progress};
 
 use crate::{
     durable::{Identity, Recovered, Staging, WriteSet},
     types::{ClusterId, Index, ReplicaId, ShardId},
 };
-use schema::{ABOUT, CHUNKS, FORMAT, FORMAT_KEY, Slot};
-use write::{Stage, Writer};
+use check::check_meta;
+use progress::{Meter, Metered};
+use schema::{ABOUT, CHUNKS, FORMAT, FORMAT_KEY, STATE, Slot};
+use staging::Staged;
+use standing::Standing;
+use write::Writer;
 
 /// Most memory that redb may use for pages, in bytes. The store is read once; what is worth keeping is the end of the log.
 const CACHE_BYTES_MAX: usize = 32 << 20;
@@ -64,9 +85,9 @@ pub struct Wanted {
 pub struct Store {
     database: Database,
     identity: Identity,
-    /// How far it has come; ahead of the disk only while a commit runs.
-    stage: Stage,
-    /// The first error of a commit.
+    /// Where it stands, as is durable.
+    standing: Standing,
+    /// The first error of a write.
     failed: Option<String>,
 }
 
@@ -94,32 +115,37 @@ pub fn create<B: StorageBackend>(backend: B, identity: Identity) -> Result<(), S
 impl Store {
     /// Opens the store on `backend`, which must hold one: an empty backend is a damaged store, not a new one.
     ///
-    /// Reads every page twice, since redb verifies its checksums only when told to, and every record once.
-    pub fn open<B: StorageBackend>(backend: B, wanted: Wanted) -> Result<(Self, Recovered), StoreError> {
+    /// Reads every page, since redb verifies its checksums only when told to, and then every record that counts; tells
+    /// `progress` on the way.
+    pub fn open<B: StorageBackend>(
+        backend: B,
+        wanted: Wanted,
+        progress: impl Fn(Progress) + Send + 'static,
+    ) -> Result<(Self, Recovered), StoreError> {
         let bytes = backend.len().map_err(|source| StoreError::io("read the length of the store", source))?;
         if bytes == 0 {
             return Err(StoreError::Damaged("it is empty".into()));
         }
-        // Checked while it is opened, because a plain open may panic on what it has not checked; and then again,
-        // because only that says whether anything had to be mended.
-        let mut database = builder().set_check_integrity_on_open(true).create_with_backend(backend)?;
-        if !database.check_integrity()? {
-            return Err(StoreError::Damaged("redb had to mend it".into()));
-        }
+        let meter = Meter::new(bytes, progress);
+        let backend = Metered { backend, meter: meter.clone() };
+        // redb trusts what was closed cleanly, and may panic if it should not have; so every page is checked as it is
+        // opened. A check after that would find nothing: what can be mended without loss, such as the list of free
+        // pages, is mended by then, and nothing else is.
+        let database = builder().set_check_integrity_on_open(true).create_with_backend(backend)?;
+        meter.begin(Phase::Loading);
         let reading = database.begin_read()?;
         read::check_format(&reading)?;
         let identity = read::check_identity(&reading, wanted)?;
-        let recovered = read::recover(&reading, identity)?;
+        let (recovered, standing) = read::recover(&reading, identity)?;
         drop(reading);
-        let stage = Stage::of(&recovered)?;
-        Ok((Self { database, identity, stage, failed: None }, recovered))
+        meter.end();
+        Ok((Self { database, identity, standing, failed: None }, recovered))
     }
 
     /// Reads back all that the store holds.
     pub fn load(&self) -> Result<Recovered, StoreError> {
         self.check_failed()?;
-        let recovered = read::recover(&self.database.begin_read()?, self.identity)?;
-        Stage::of(&recovered)?;
+        let (recovered, _) = read::recover(&self.database.begin_read()?, self.identity)?;
         Ok(recovered)
     }
 
@@ -127,63 +153,141 @@ impl Store {
     ///
     /// An error is final, whatever it is, and whether they are durable is then unknown: every later call fails.
     pub fn commit(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
+        self.attempt(|store| {
+            if sets.iter().all(is_empty) {
+                return Ok(());
+            }
+            let mut standing = store.standing.clone();
+            store.transact(sets.iter().any(is_promise), |transaction| {
+                let mut writer = Writer::new(transaction, &store.identity)?;
+                sets.iter().try_for_each(|set| writer.write(&mut standing, set))
+            })?;
+            store.standing = standing;
+            Ok(())
+        })
+    }
+
+    /// Begins to stage a body, or goes on with it: tells how many chunks of exactly this one are staged already, and
+    /// durable. Whatever else was staged is forgotten. An own snapshot always begins with chunk 0; one that is received
+    /// goes on, after a restart too, where it was. As many chunks as the body has are told only if it has its SHA-256.
+    ///
+    /// What an earlier process had staged is read and hashed again, which takes its time.
+    ///
+    /// A refusal changes nothing, and the store goes on; any other error is final.
+    pub fn begin(&mut self, staging: &Staging) -> Result<u32, StoreError> {
         self.check_failed()?;
-        let result = self.commit_sets(sets);
+        self.standing.founded()?;
+        if let Staging::Received(meta) = staging {
+            check_meta(&self.identity, meta).map_err(StoreError::Refused)?;
+        }
+        self.attempt(|store| {
+            let staged = match store.resume(staging)? {
+                Some(staged) => staged,
+                None => store.begin_anew(staging)?,
+            };
+            let chunks = staged.chunks();
+            store.standing.set_staged(staged);
+            Ok(chunks)
+        })
+    }
+
+    /// Stages the next chunk, which has this number and [`crate::durable::CHUNK_BYTES`], or as much as is left; durable
+    /// once it returns. If it completes a received body that does not have its SHA-256, everything staged is forgotten,
+    /// and [`Store::begin`] says so: the fault is the sender's, and nothing of it may stay.
+    ///
+    /// A refusal changes nothing, and the store goes on; any other error is final.
+    pub fn stage(&mut self, number: u32, chunk: &[u8]) -> Result<(), StoreError> {
+        self.check_failed()?;
+        let staged = self.standing.founded()?.staged.clone();
+        let mut staged = staged.ok_or_else(|| StoreError::Refused("a chunk of a body that was not begun".into()))?;
+        staged.push(number, chunk).map_err(StoreError::Refused)?;
+        self.attempt(|store| {
+            if staged.is_wrong() {
+                staged = store.begin_anew(&staged.begun.staging)?;
+            } else {
+                let (shard, body) = (store.identity.shard, staged.begun.body);
+                store.transact(false, |transaction| staging::write(transaction, shard, body, number, chunk))?;
+            }
+            store.standing.set_staged(staged);
+            Ok(())
+        })
+    }
+
+    /// Reads a chunk of the newest snapshot's body, or of the one that is being staged. `None` if there is no such chunk
+    /// (any more).
+    pub fn chunk(&self, snapshot: Index, number: u32) -> Result<Option<Bytes>, StoreError> {
+        self.check_failed()?;
+        let founded = self.standing.founded()?;
+        let staged = founded.staged.as_ref().map(|staged| &staged.begun);
+        let body = if founded.newest.meta.index == snapshot {
+            founded.newest.body
+        } else if let Some(begun) = staged.filter(|begun| begun.staging.index() == snapshot) {
+            begun.body
+        } else {
+            return Ok(None);
+        };
+        read::chunk(&self.database.begin_read()?, self.identity.shard, body, number)
+    }
+
+    /// Removes a bounded number of entries and chunks that do not count any more, in a transaction of its own. `true` if
+    /// there are more. An error is final.
+    pub fn clean(&mut self) -> Result<bool, StoreError> {
+        self.attempt(|store| {
+            let Standing::Founded(founded) = &store.standing else { return Ok(false) };
+            let transaction = store.database.begin_write()?;
+            let cleaned = clean::clean(&transaction, store.identity.shard, &founded.newest)?;
+            match cleaned.has_removed {
+                true => transaction.commit()?,
+                false => transaction.abort()?,
+            }
+            Ok(cleaned.is_more)
+        })
+    }
+
+    /// What is staged of exactly this, by this process or by an earlier one.
+    fn resume(&self, staging: &Staging) -> Result<Option<Staged>, StoreError> {
+        if let Staging::Own { .. } = staging {
+            return Ok(None);
+        }
+        let staged = match &self.standing.founded()?.staged {
+            Some(staged) => Some(staged.clone()),
+            None => {
+                let reading = self.database.begin_read()?;
+                let begun = read::begun(&reading.open_table(STATE)?, self.identity.shard)?;
+                let same = begun.filter(|begun| begun.staging == *staging);
+                same.map(|begun| Staged::resume(&reading, self.identity.shard, begun)).transpose()?
+            }
+        };
+        Ok(staged.filter(|staged| staged.begun.staging == *staging && !staged.is_wrong()))
+    }
+
+    fn begin_anew(&self, staging: &Staging) -> Result<Staged, StoreError> {
+        let newest = &self.standing.founded()?.newest;
+        let begin = |transaction: &_| staging::begin(transaction, self.identity.shard, newest, staging.clone());
+        self.transact(false, begin).map(Staged::new)
+    }
+
+    /// Fills a transaction and commits it. If filling it fails, nothing of it is written.
+    fn transact<T>(
+        &self,
+        in_two_phases: bool,
+        fill: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_two_phase_commit(in_two_phases);
+        let filled = fill(&transaction)?;
+        transaction.commit()?;
+        Ok(filled)
+    }
+
+    /// Does what writes. An error is final.
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.check_failed()?;
+        let result = work(self);
         if let Err(error) = &result {
             self.failed = Some(error.to_string());
         }
         result
-    }
-
-    /// Begins to stage a body, or goes on with it: tells how many chunks of exactly this one are staged already.
-    /// Whatever else was staged is forgotten.
-    pub fn begin(&mut self, _staging: &Staging) -> Result<u32, StoreError> {
-        self.check_failed()?;
-        Ok(0)
-    }
-
-    /// Stages the next chunk, which has this number; durable once it returns.
-    pub fn stage(&mut self, _number: u32, _chunk: &[u8]) -> Result<(), StoreError> {
-        self.check_failed()
-    }
-
-    /// Reads a chunk of the staged body, or of the newest snapshot's. `None` if there is no such chunk (any more).
-    pub fn chunk(&self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, StoreError> {
-        self.check_failed()?;
-        Ok(None)
-    }
-
-    /// Removes a bounded number of entries and chunks that are not needed any more. `true` if there are more.
-    pub fn clean(&mut self) -> Result<bool, StoreError> {
-        self.check_failed()?;
-        Ok(false)
-    }
-
-    fn commit_sets(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
-        if sets.iter().all(is_empty) {
-            return Ok(());
-        }
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_two_phase_commit(sets.iter().any(|set| set.promise || set.founding.is_some()));
-        match self.fill(&transaction, sets) {
-            Ok(stage) => {
-                transaction.commit()?;
-                self.stage = stage;
-                Ok(())
-            }
-            Err(error) => {
-                // What it had written was never committed; whether taking it back succeeds does not matter any more.
-                let _ = transaction.abort();
-                Err(error)
-            }
-        }
-    }
-
-    fn fill(&self, transaction: &WriteTransaction, sets: &[WriteSet]) -> Result<Stage, StoreError> {
-        let mut stage = self.stage.clone();
-        let mut writer = Writer::new(transaction, &self.identity)?;
-        sets.iter().try_for_each(|set| writer.write(&mut stage, set))?;
-        Ok(stage)
     }
 
     fn check_failed(&self) -> Result<(), StoreError> {
@@ -196,7 +300,12 @@ impl Store {
 
 /// Does it carry nothing but its number?
 fn is_empty(set: &WriteSet) -> bool {
-    set.entries.is_empty() && set.hard_state.is_none() && set.founding.is_none()
+    set.entries.is_empty() && set.hard_state.is_none() && set.founding.is_none() && set.snapshot.is_none()
+}
+
+/// Must damage to it be noticed, even if it is the newest commit? (See the essay above.)
+fn is_promise(set: &WriteSet) -> bool {
+    set.promise || set.founding.is_some() || set.snapshot.is_some()
 }
 
 fn builder() -> redb::Builder {

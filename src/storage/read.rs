@@ -1,19 +1,22 @@
 //! Reading a store back: everything, once, checked.
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableTable};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::de::DeserializeOwned;
 
 use super::{
     Wanted,
-    check::{Tail, check_founders, check_snapshot},
+    check::{Broken, Tail, check_founders, check_snapshot},
     error::StoreError,
     record,
-    schema::{ABOUT, CHUNKS, FORMAT, FORMAT_KEY, LOG, STATE, Slot, StateKey, log_key},
+    schema::{
+        ABOUT, Begun, Body, CHUNKS, FORMAT, FORMAT_KEY, LOG, LogKey, Newest, STATE, Slot, StateKey, chunk_key, log_key,
+    },
+    standing::{Founded, Standing},
 };
 use crate::{
-    durable::{Entry, HardState, Identity, Recovered, RecoveredLog, RecoveredState, Snapshot, SnapshotMeta},
-    types::{Index, ShardId},
+    durable::{Entry, Founders, HardState, Identity, Recovered, RecoveredLog, RecoveredState, Snapshot},
+    types::{Genesis, Index, ShardId},
 };
 
 /// Is the file in a format that this build reads?
@@ -46,59 +49,114 @@ pub(super) fn check_identity(reading: &ReadTransaction, wanted: Wanted) -> Resul
     Ok(found)
 }
 
-/// Reads all that the store holds for the shard of `identity`.
-pub(super) fn recover(reading: &ReadTransaction, identity: Identity) -> Result<Recovered, StoreError> {
-    let state = reading.open_table(STATE)?;
-    let shard = identity.shard;
-    let state = match get(&state, shard, Slot::Genesis)? {
-        None => {
-            let nothing_else = get::<HardState>(&state, shard, Slot::HardState)?.is_none()
-                && get::<SnapshotMeta>(&state, shard, Slot::Snapshot)?.is_none()
-                && entries(reading, shard)?.is_empty();
-            if !nothing_else {
-                return Err(StoreError::Damaged("it holds a log, but was never founded".into()));
-            }
-            let prepared = get(&state, shard, Slot::Prepared)?;
-            if let Some(prepared) = &prepared {
-                check_founders(&identity, prepared).map_err(StoreError::Damaged)?;
-            }
-            RecoveredState::Unfounded { prepared }
-        }
-        Some(genesis) => {
-            let snapshot = snapshot(reading, present(&state, shard, Slot::Snapshot)?, shard)?;
-            let hard_state = present(&state, shard, Slot::HardState)?;
-            let truncated = (snapshot.meta.index, snapshot.meta.term);
-            let entries = entries(reading, shard)?;
-            RecoveredState::Founded(RecoveredLog { genesis, hard_state, snapshot, truncated, entries })
-        }
+/// Reads all that the store holds for the shard of `identity`; and where the store stands with it, to go on from there.
+pub(super) fn recover(reading: &ReadTransaction, identity: Identity) -> Result<(Recovered, Standing), StoreError> {
+    let (state, standing) = if get::<Genesis>(&reading.open_table(STATE)?, identity.shard, Slot::Genesis)?.is_some() {
+        let (log, founded) = recover_log(reading, &identity)?;
+        (RecoveredState::Founded(log), Standing::Founded(Box::new(founded)))
+    } else {
+        let prepared = recover_unfounded(reading, &identity)?;
+        (RecoveredState::Unfounded { prepared: prepared.clone() }, Standing::Unfounded(prepared))
     };
-    Ok(Recovered { identity, state })
+    Ok((Recovered { identity, state }, standing))
 }
 
-/// Checks a founded store's content; gives the end of it, to go on from.
-pub(super) fn check_log(identity: &Identity, log: &RecoveredLog) -> Result<Tail, StoreError> {
-    let checked = || {
-        check_snapshot(identity, &log.snapshot)?;
-        if log.snapshot.meta.index == Index::FOUNDING && log.genesis != log.snapshot.meta.genesis() {
-            return Err(format!("genesis {} is not the founding snapshot's", log.genesis));
-        }
-        let mut tail = Tail::new(&log.snapshot);
-        log.entries.iter().try_for_each(|entry| tail.append(entry))?;
-        tail.promise(log.hard_state)?;
-        tail.check()?;
-        Ok(tail)
+fn recover_unfounded(reading: &ReadTransaction, identity: &Identity) -> Result<Option<Founders>, StoreError> {
+    let state = reading.open_table(STATE)?;
+    let shard = identity.shard;
+    let is_empty = get::<HardState>(&state, shard, Slot::HardState)?.is_none()
+        && get::<Newest>(&state, shard, Slot::Newest)?.is_none()
+        && reading.open_table(LOG)?.is_empty()?;
+    if !is_empty {
+        return Err(StoreError::Damaged("it holds a log, but was never founded".into()));
+    }
+    let prepared = get(&state, shard, Slot::Prepared)?;
+    if let Some(founders) = &prepared {
+        check_founders(identity, founders).map_err(StoreError::Damaged)?;
+    }
+    Ok(prepared)
+}
+
+fn recover_log(reading: &ReadTransaction, identity: &Identity) -> Result<(RecoveredLog, Founded), StoreError> {
+    let state = reading.open_table(STATE)?;
+    let shard = identity.shard;
+    let newest: Newest = present(&state, shard, Slot::Newest)?;
+    let mut body = Vec::new();
+    each_chunk(reading, shard, newest.body, |_, chunk| {
+        body.push(Bytes::copy_from_slice(chunk));
+        Ok(())
+    })?;
+    let log = RecoveredLog {
+        genesis: present(&state, shard, Slot::Genesis)?,
+        hard_state: present(&state, shard, Slot::HardState)?,
+        snapshot: Snapshot { meta: newest.meta.clone(), body },
+        truncated: newest.truncated,
+        entries: entries(reading, shard, &newest)?,
     };
-    checked().map_err(StoreError::Damaged)
+    let tail = check_log(identity, &newest, &log).map_err(StoreError::Damaged)?;
+    Ok((log, Founded { tail, newest, staged: None }))
+}
+
+/// Checks a founded store's content; gives the shape of it, to go on from.
+fn check_log(identity: &Identity, newest: &Newest, log: &RecoveredLog) -> Result<Tail, Broken> {
+    check_snapshot(identity, &log.snapshot)?;
+    if log.snapshot.meta.index == Index::FOUNDING && log.genesis != log.snapshot.meta.genesis() {
+        return Err(format!("genesis {} is not the founding snapshot's", log.genesis));
+    }
+    let mut tail = Tail::new(newest);
+    log.entries.iter().try_for_each(|entry| tail.append(entry))?;
+    tail.promise(log.hard_state)?;
+    tail.check()?;
+    Ok(tail)
+}
+
+/// What is being staged, if anything.
+pub(super) fn begun(
+    state: &impl ReadableTable<StateKey, &'static [u8]>,
+    shard: ShardId,
+) -> Result<Option<Begun>, StoreError> {
+    get(state, shard, Slot::Begun)
+}
+
+/// Reads a chunk, if it is there.
+pub(super) fn chunk(
+    reading: &ReadTransaction,
+    shard: ShardId,
+    body: Body,
+    number: u32,
+) -> Result<Option<Bytes>, StoreError> {
+    let key = chunk_key(shard, body, number);
+    match reading.open_table(CHUNKS)?.get(key)? {
+        Some(found) => Ok(Some(Bytes::copy_from_slice(record::unseal("chunks", &key, found.value())?))),
+        None => Ok(None),
+    }
+}
+
+/// Reads the chunks of a body in order; `take` is told their numbers, too.
+pub(super) fn each_chunk(
+    reading: &ReadTransaction,
+    shard: ShardId,
+    body: Body,
+    mut take: impl FnMut(u32, &[u8]) -> Result<(), Broken>,
+) -> Result<(), StoreError> {
+    let chunks = reading.open_table(CHUNKS)?;
+    for found in chunks.range(chunk_key(shard, body, 0)..=chunk_key(shard, body, u32::MAX))? {
+        let (key, record) = found?;
+        let number = key.value().2;
+        take(number, record::unseal("chunks", &key.value(), record.value())?).map_err(StoreError::Damaged)?;
+    }
+    Ok(())
 }
 
 /// The entry at `index`, which must be there.
 pub(super) fn entry(
-    log: &impl ReadableTable<(u32, u64), &'static [u8]>,
+    table: &impl ReadableTable<LogKey, &'static [u8]>,
     shard: ShardId,
+    log: Body,
     index: Index,
 ) -> Result<Entry, StoreError> {
-    let key = log_key(shard, index);
-    match log.get(key)? {
+    let key = log_key(shard, log, index);
+    match table.get(key)? {
         Some(found) => record::decode("log", &key, found.value()),
         None => Err(StoreError::Damaged(format!("entry {index} is missing"))),
     }
@@ -121,22 +179,10 @@ fn present<T: DeserializeOwned>(
     get(state, shard, slot)?.ok_or_else(|| StoreError::Damaged(format!("{slot:?} is missing")))
 }
 
-fn snapshot(reading: &ReadTransaction, meta: SnapshotMeta, shard: ShardId) -> Result<Snapshot, StoreError> {
-    let chunks = reading.open_table(CHUNKS)?;
-    let mut body = Vec::new();
-    for (number, chunk) in chunks.range((shard.0, meta.index.0, 0)..=(shard.0, meta.index.0, u32::MAX))?.enumerate() {
-        let (key, chunk) = chunk?;
-        if key.value().2 as usize != number {
-            return Err(StoreError::Damaged(format!("chunk {number} of the snapshot at {} is missing", meta.index)));
-        }
-        body.push(Bytes::copy_from_slice(record::unseal("chunks", &key.value(), chunk.value())?));
-    }
-    Ok(Snapshot { meta, body })
-}
-
-fn entries(reading: &ReadTransaction, shard: ShardId) -> Result<Vec<Entry>, StoreError> {
+fn entries(reading: &ReadTransaction, shard: ShardId, newest: &Newest) -> Result<Vec<Entry>, StoreError> {
     let log = reading.open_table(LOG)?;
-    log.range(log_key(shard, Index(0))..=log_key(shard, Index(u64::MAX)))?
+    let first = log_key(shard, newest.log, newest.truncated.0.next());
+    log.range(first..=log_key(shard, newest.log, Index(u64::MAX)))?
         .map(|found| {
             let (key, record) = found?;
             record::decode("log", &key.value(), record.value())

@@ -5,8 +5,12 @@
 //! build would misread takes a new [`FORMAT`].
 
 use redb::TableDefinition;
+use serde::{Deserialize, Serialize};
 
-use crate::types::{Index, ShardId};
+use crate::{
+    durable::{SnapshotMeta, Staging},
+    types::{Index, ShardId, Term},
+};
 
 /// The format that this build writes, and the only one it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -18,15 +22,15 @@ pub(super) const FORMAT_KEY: &str = "format";
 
 /// (shard, [`Slot`]) to what there is one of.
 pub(super) const STATE: TableDefinition<StateKey, &[u8]> = TableDefinition::new("state");
-/// (shard, index) to a [`crate::durable::Entry`].
+/// (shard, the [`Body`] that the log began with, index) to a [`crate::durable::Entry`].
 pub(super) const LOG: TableDefinition<LogKey, &[u8]> = TableDefinition::new("log");
-/// (shard, the snapshot's index, number of the chunk) to [`crate::durable::CHUNK_BYTES`] of its body, or the rest.
+/// (shard, [`Body`], number of the chunk) to [`crate::durable::CHUNK_BYTES`] of a snapshot's body, or the rest.
 pub(super) const CHUNKS: TableDefinition<ChunkKey, &[u8]> = TableDefinition::new("chunks");
 
 /// Key of [`STATE`].
 pub(super) type StateKey = (u32, u8);
 /// Key of [`LOG`].
-pub(super) type LogKey = (u32, u64);
+pub(super) type LogKey = (u32, u64, u64);
 /// Key of [`CHUNKS`].
 pub(super) type ChunkKey = (u32, u64, u32);
 
@@ -42,8 +46,10 @@ pub(super) enum Slot {
     Genesis = 2,
     /// [`crate::durable::HardState`].
     HardState = 3,
-    /// [`crate::durable::SnapshotMeta`] of the newest snapshot.
-    Snapshot = 4,
+    /// [`Newest`].
+    Newest = 4,
+    /// [`Begun`]; gone once it is the newest snapshot.
+    Begun = 5,
 }
 
 impl Slot {
@@ -53,7 +59,51 @@ impl Slot {
     }
 }
 
+/// Names a snapshot's body in a store. Bodies are numbered as they are begun, and no number is given twice: so a body is
+/// never taken for another one, nor for what is left of it, whatever their indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Body(pub(super) u64);
+
+impl Body {
+    /// The founding snapshot's.
+    pub(super) const FOUNDING: Self = Self(1);
+
+    /// The one to begin after this.
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// The newest snapshot and the log that goes with it. One record, so that both change at once. What is in the tables and
+/// in neither of them is garbage: chunks of bodies before this one, entries of logs before this one, and this log's up
+/// to `truncated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Newest {
+    /// What the snapshot is of.
+    pub(super) meta: SnapshotMeta,
+    /// Where its body is.
+    pub(super) body: Body,
+    /// Where the log is: the body that it began with, the founding one or the last that was installed.
+    pub(super) log: Body,
+    /// The last entry that does not count any more, and its term.
+    pub(super) truncated: (Index, Term),
+}
+
+/// A body that is being staged. It is greater than the newest snapshot's; what lies between the two is garbage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// Where it is.
+    pub(super) body: Body,
+    /// What it is of.
+    pub(super) staging: Staging,
+}
+
 /// Key of an entry.
-pub(super) fn log_key(shard: ShardId, index: Index) -> LogKey {
-    (shard.0, index.0)
+pub(super) fn log_key(shard: ShardId, log: Body, index: Index) -> LogKey {
+    (shard.0, log.0, index.0)
+}
+
+/// Key of a chunk.
+pub(super) fn chunk_key(shard: ShardId, body: Body, number: u32) -> ChunkKey {
+    (shard.0, body.0, number)
 }

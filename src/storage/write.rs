@@ -4,34 +4,19 @@ use redb::{Table, WriteTransaction};
 use serde::Serialize;
 
 use super::{
-    check::{Tail, check_founders, check_snapshot},
+    check::{Tail, check_founders, check_meta, check_snapshot},
     error::StoreError,
     read, record,
-    schema::{CHUNKS, LOG, LogKey, STATE, Slot, StateKey, log_key},
+    schema::{Begun, Body, LOG, LogKey, Newest, STATE, Slot, StateKey, log_key},
+    staging,
+    standing::{Founded, Standing},
 };
 use crate::{
-    durable::{Entry, Founders, FoundingWrite, HardState, Identity, Recovered, RecoveredState, Snapshot, WriteSet},
-    types::Index,
+    durable::{
+        Entry, Founders, FoundingWrite, HardState, Identity, Snapshot, SnapshotMeta, SnapshotWrite, Staging, WriteSet,
+    },
+    types::{Index, Term},
 };
-
-/// How far a store has come: as much as the next WriteSet is checked against.
-#[derive(Clone, Debug)]
-pub(super) enum Stage {
-    /// Not founded; perhaps bound to certain founders.
-    Unfounded(Option<Founders>),
-    /// Founded.
-    Founded(Tail),
-}
-
-impl Stage {
-    /// Where a store stands that holds this; the log's rules are checked on the way.
-    pub(super) fn of(recovered: &Recovered) -> Result<Self, StoreError> {
-        match &recovered.state {
-            RecoveredState::Unfounded { prepared } => Ok(Self::Unfounded(prepared.clone())),
-            RecoveredState::Founded(log) => read::check_log(&recovered.identity, log).map(Self::Founded),
-        }
-    }
-}
 
 /// A transaction being filled.
 pub(super) struct Writer<'t> {
@@ -49,80 +34,145 @@ impl<'t> Writer<'t> {
         Ok(Self { transaction, identity, state, log })
     }
 
-    /// Writes one WriteSet after what `stage` says, and brings `stage` up to it.
-    pub(super) fn write(&mut self, stage: &mut Stage, set: &WriteSet) -> Result<(), StoreError> {
+    /// Writes one WriteSet after what `standing` says, and brings `standing` up to it.
+    pub(super) fn write(&mut self, standing: &mut Standing, set: &WriteSet) -> Result<(), StoreError> {
         match &set.founding {
-            Some(FoundingWrite::Prepare(founders)) => self.prepare(stage, founders)?,
-            Some(FoundingWrite::Found(snapshot)) => self.found(stage, snapshot)?,
+            Some(FoundingWrite::Prepare(founders)) => self.prepare(standing, founders)?,
+            Some(FoundingWrite::Found(snapshot)) => self.found(standing, snapshot)?,
             None => {}
         }
-        match stage {
-            Stage::Founded(tail) => {
-                self.append(tail, &set.entries)?;
-                if let Some(hard_state) = set.hard_state {
-                    self.promise(tail, hard_state)?;
+        match standing {
+            Standing::Founded(founded) => {
+                if let Some(snapshot) = &set.snapshot {
+                    self.flip(founded, snapshot)?;
                 }
-                tail.check().map_err(StoreError::Refused)
+                self.append(founded, &set.entries)?;
+                if let Some(hard_state) = set.hard_state {
+                    self.promise(&mut founded.tail, hard_state)?;
+                }
+                founded.tail.check().map_err(StoreError::Refused)
             }
-            Stage::Unfounded(_) if set.entries.is_empty() && set.hard_state.is_none() => Ok(()),
-            Stage::Unfounded(_) => Err(StoreError::Refused("entries or a hard state before the founding".into())),
+            Standing::Unfounded(_) if set.entries.is_empty() && set.hard_state.is_none() && set.snapshot.is_none() => {
+                Ok(())
+            }
+            Standing::Unfounded(_) => {
+                Err(StoreError::Refused("entries, a hard state or a snapshot before the founding".into()))
+            }
         }
     }
 
-    fn prepare(&mut self, stage: &mut Stage, founders: &Founders) -> Result<(), StoreError> {
+    fn prepare(&mut self, standing: &mut Standing, founders: &Founders) -> Result<(), StoreError> {
         check_founders(self.identity, founders).map_err(StoreError::Refused)?;
-        check_unbound(stage, founders)?;
+        check_unbound(standing, founders)?;
         self.put(Slot::Prepared, founders)?;
-        *stage = Stage::Unfounded(Some(founders.clone()));
+        *standing = Standing::Unfounded(Some(founders.clone()));
         Ok(())
     }
 
-    fn found(&mut self, stage: &mut Stage, snapshot: &Snapshot) -> Result<(), StoreError> {
+    fn found(&mut self, standing: &mut Standing, snapshot: &Snapshot) -> Result<(), StoreError> {
         check_snapshot(self.identity, snapshot).map_err(StoreError::Refused)?;
-        check_unbound(stage, &snapshot.meta.founders)?;
+        check_unbound(standing, &snapshot.meta.founders)?;
         if snapshot.meta.index != Index::FOUNDING {
             return Err(StoreError::Refused(format!("a founding snapshot at index {}", snapshot.meta.index)));
         }
+        let newest = Newest {
+            meta: snapshot.meta.clone(),
+            body: Body::FOUNDING,
+            log: Body::FOUNDING,
+            truncated: (snapshot.meta.index, snapshot.meta.term),
+        };
         self.put(Slot::Genesis, &snapshot.meta.genesis())?;
-        self.put(Slot::Snapshot, &snapshot.meta)?;
+        self.put(Slot::Newest, &newest)?;
         // From here on the snapshot says who the founders are.
         self.state.remove(Slot::Prepared.key(self.identity.shard))?;
-        let mut chunks = self.transaction.open_table(CHUNKS)?;
-        for (number, chunk) in (0u32..).zip(&snapshot.body) {
-            let key = (self.identity.shard.0, snapshot.meta.index.0, number);
-            chunks.insert(key, record::seal("chunks", &key, chunk).as_slice())?;
+        for (number, chunk) in (0..).zip(&snapshot.body) {
+            staging::write(self.transaction, self.identity.shard, newest.body, number, chunk)?;
         }
-        *stage = Stage::Founded(Tail::new(snapshot));
+        *standing = Standing::Founded(Box::new(Founded { tail: Tail::new(&newest), newest, staged: None }));
         Ok(())
     }
 
-    fn append(&mut self, tail: &mut Tail, entries: &[Entry]) -> Result<(), StoreError> {
+    /// The staged body becomes the newest snapshot's. Moves and removes nothing, however much there is of it.
+    fn flip(&mut self, founded: &mut Founded, write: &SnapshotWrite) -> Result<(), StoreError> {
+        let newest = match write {
+            SnapshotWrite::Taken { meta, truncated } => {
+                let begun = self.take_staged(founded, meta, &Staging::Own { index: meta.index })?;
+                let snapshot = (meta.index, meta.term);
+                for (index, term) in [snapshot, *truncated] {
+                    let in_log = self.term(founded, index)?;
+                    if in_log != term {
+                        let broken = format!("the snapshot says term {term} of index {index}, and the log {in_log}");
+                        return Err(StoreError::Refused(broken));
+                    }
+                }
+                founded.tail.compact(snapshot, *truncated).map_err(StoreError::Refused)?;
+                Newest { meta: meta.clone(), body: begun.body, log: founded.newest.log, truncated: *truncated }
+            }
+            SnapshotWrite::Installed { meta } => {
+                let begun = self.take_staged(founded, meta, &Staging::Received(meta.clone()))?;
+                let snapshot = (meta.index, meta.term);
+                founded.tail.install(snapshot).map_err(StoreError::Refused)?;
+                Newest { meta: meta.clone(), body: begun.body, log: begun.body, truncated: snapshot }
+            }
+        };
+        self.put(Slot::Newest, &newest)?;
+        self.state.remove(Slot::Begun.key(self.identity.shard))?;
+        founded.newest = newest;
+        Ok(())
+    }
+
+    /// The staged body, which must be this snapshot's, whole; it is staged no longer.
+    fn take_staged(&self, founded: &mut Founded, meta: &SnapshotMeta, wanted: &Staging) -> Result<Begun, StoreError> {
+        let refused = StoreError::Refused;
+        check_meta(self.identity, meta).map_err(refused)?;
+        if meta.founders != founded.newest.meta.founders {
+            return Err(refused("the snapshot's founders are not the cluster's".into()));
+        }
+        let staged = founded.staged.take().ok_or_else(|| refused("a snapshot whose body is not staged".into()))?;
+        if staged.begun.staging != *wanted {
+            return Err(refused(format!("the staged body is not of the snapshot at {}", meta.index)));
+        }
+        staged.check_whole(meta).map_err(refused)?;
+        Ok(staged.begun)
+    }
+
+    fn append(&mut self, founded: &mut Founded, entries: &[Entry]) -> Result<(), StoreError> {
         let Some(first) = entries.first() else { return Ok(()) };
-        if first.index <= tail.last.0 {
-            self.remove_from(tail, first.index)?;
+        if first.index <= founded.tail.last.0 {
+            self.remove_from(founded, first.index)?;
         }
         for entry in entries {
-            tail.append(entry).map_err(StoreError::Refused)?;
-            let key = log_key(self.identity.shard, entry.index);
+            founded.tail.append(entry).map_err(StoreError::Refused)?;
+            let key = log_key(self.identity.shard, founded.newest.log, entry.index);
             self.log.insert(key, record::encode("log", &key, entry).as_slice())?;
         }
         Ok(())
     }
 
     /// Removes the entries at and above `first`, which is not above the last one.
-    fn remove_from(&mut self, tail: &mut Tail, first: Index) -> Result<(), StoreError> {
-        let shard = self.identity.shard;
+    fn remove_from(&mut self, founded: &mut Founded, first: Index) -> Result<(), StoreError> {
+        let (shard, log) = (self.identity.shard, founded.newest.log);
         let kept = Index(first.0.saturating_sub(1));
-        let kept = if kept <= tail.snapshot.0 {
-            // At the snapshot its term is known; below it, truncate() refuses.
-            (kept, tail.snapshot.1)
-        } else {
-            (kept, read::entry(&self.log, shard, kept)?.term)
-        };
-        let removed = log_key(shard, first)..=log_key(shard, tail.last.0);
-        tail.truncate(kept).map_err(StoreError::Refused)?;
+        // What the log began after says of which term it was; what lies below is committed, and truncate() refuses.
+        let kept = if kept < founded.tail.truncated.0 { (kept, Term(0)) } else { (kept, self.term(founded, kept)?) };
+        let removed = log_key(shard, log, first)..=log_key(shard, log, founded.tail.last.0);
+        founded.tail.truncate(kept).map_err(StoreError::Refused)?;
         self.log.retain_in(removed, |_, _| false)?;
         Ok(())
+    }
+
+    /// The term of the log at `index`.
+    fn term(&self, founded: &Founded, index: Index) -> Result<Term, StoreError> {
+        let tail = &founded.tail;
+        if index == tail.truncated.0 {
+            return Ok(tail.truncated.1);
+        }
+        if index < tail.truncated.0 || index > tail.last.0 {
+            let broken =
+                format!("index {index} is not in the log, which goes from {} to {}", tail.truncated.0, tail.last.0);
+            return Err(StoreError::Refused(broken));
+        }
+        Ok(read::entry(&self.log, self.identity.shard, founded.newest.log, index)?.term)
     }
 
     fn promise(&mut self, tail: &mut Tail, hard_state: HardState) -> Result<(), StoreError> {
@@ -138,12 +188,12 @@ impl<'t> Writer<'t> {
     }
 }
 
-/// May a store at this stage found with these founders?
-fn check_unbound(stage: &Stage, founders: &Founders) -> Result<(), StoreError> {
-    match stage {
-        Stage::Unfounded(None) => Ok(()),
-        Stage::Unfounded(Some(bound)) if bound == founders => Ok(()),
-        Stage::Unfounded(Some(_)) => Err(StoreError::Refused("it is bound to found with others".into())),
-        Stage::Founded(_) => Err(StoreError::Refused("it is founded already".into())),
+/// May a store that stands here found with these founders?
+fn check_unbound(standing: &Standing, founders: &Founders) -> Result<(), StoreError> {
+    match standing {
+        Standing::Unfounded(None) => Ok(()),
+        Standing::Unfounded(Some(bound)) if bound == founders => Ok(()),
+        Standing::Unfounded(Some(_)) => Err(StoreError::Refused("it is bound to found with others".into())),
+        Standing::Founded(_) => Err(StoreError::Refused("it is founded already".into())),
     }
 }

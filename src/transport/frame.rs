@@ -7,19 +7,15 @@
 //! | 0..4 | magic, `TMBF` |
 //! | 4..6 | version, 1 |
 //! | 6..8 | zero |
-//! | 8..12 | length of the payload, at most [`PEER_FRAME_BYTES_MAX`] |
+//! | 8..12 | length of the payload, at most what its [lane](Lane) takes |
 //! | 12..16 | CRC-32 (IEEE) of bytes 0..12 and the payload |
 //!
 //! The length is checked before a byte is reserved for it. TLS already guards the wire; the CRC is for memory and for
 //! our own mistakes, and a stream that fails any of these checks is not resynchronised: its connection is given up.
-//!
-//! A frame without payload is a *greeting*. Each side writes one first, because a QUIC stream is not visible to the
-//! other side before it holds data, and because a dialer knows only from it that the listener has admitted it: in
-//! TLS 1.3 the dialer's handshake is complete before the listener has looked at its certificate.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::PEER_FRAME_BYTES_MAX;
+use super::{Lane, greeting::Greeting};
 
 /// Length of a header in bytes.
 pub const HEADER_BYTES: usize = 16;
@@ -41,9 +37,14 @@ pub enum FrameError {
     /// Reserved bits are set.
     #[error("a frame has reserved bits set")]
     Reserved,
-    /// Longer than any frame may be.
-    #[error("a frame has {0} bytes, and at most {PEER_FRAME_BYTES_MAX} are allowed")]
-    TooLong(usize),
+    /// Longer than a frame may be here.
+    #[error("a frame has {bytes} bytes, and at most {bytes_max} are allowed")]
+    TooLong {
+        /// Its length, as it claims.
+        bytes: usize,
+        /// What is allowed.
+        bytes_max: usize,
+    },
     /// Damaged.
     #[error("a frame does not match its checksum")]
     Checksum,
@@ -54,20 +55,25 @@ pub enum FrameError {
 pub struct Frame(Bytes);
 
 impl Frame {
-    /// A frame with this payload, which must not be longer than [`PEER_FRAME_BYTES_MAX`].
-    pub fn new(payload: Bytes) -> Result<Self, FrameError> {
-        if payload.len() <= PEER_FRAME_BYTES_MAX { Ok(Self(payload)) } else { Err(FrameError::TooLong(payload.len())) }
+    /// A frame with this payload, which must not be longer than the lane takes.
+    pub fn new(lane: Lane, payload: Bytes) -> Result<Self, FrameError> {
+        check_length(payload.len(), lane.frame_bytes_max())?;
+        Ok(Self(payload))
     }
 
-    /// The frame that each side writes first.
-    pub fn greeting() -> Self {
-        Self(Bytes::new())
+    /// The first frame of a stream.
+    pub fn greeting(greeting: &Greeting) -> Self {
+        Self(greeting.encode())
     }
 
     /// Length of the payload in bytes.
     pub fn payload_bytes(&self) -> usize {
         self.0.len()
     }
+}
+
+fn check_length(bytes: usize, bytes_max: usize) -> Result<(), FrameError> {
+    if bytes <= bytes_max { Ok(()) } else { Err(FrameError::TooLong { bytes, bytes_max }) }
 }
 
 /// What stands before a payload.
@@ -102,8 +108,6 @@ impl Header {
             Err(FrameError::Version(version))
         } else if reserved != 0 {
             Err(FrameError::Reserved)
-        } else if payload_bytes > PEER_FRAME_BYTES_MAX {
-            Err(FrameError::TooLong(payload_bytes))
         } else {
             Ok(Self { payload_bytes, crc })
         }
@@ -149,8 +153,9 @@ pub fn encode(frames: impl IntoIterator<Item = Frame>) -> Vec<Bytes> {
 }
 
 /// Cuts a stream of bytes into frames, without I/O: push bytes, take payloads. An error is final.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    payload_bytes_max: usize,
     /// Bytes received and not yet taken; `header` is no longer among them.
     buffer: BytesMut,
     /// The header of the frame under way.
@@ -158,17 +163,29 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// Of a stream whose payloads have at most this length.
+    pub fn new(payload_bytes_max: usize) -> Self {
+        Self { payload_bytes_max, buffer: BytesMut::new(), header: None }
+    }
+
+    /// From the next payload on, at most this length is allowed.
+    pub fn allow(&mut self, payload_bytes_max: usize) {
+        self.payload_bytes_max = payload_bytes_max;
+    }
+
     /// Takes the next bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.put_slice(bytes);
     }
 
-    /// Length in bytes of the payload under way, once its header is here; at most [`PEER_FRAME_BYTES_MAX`].
+    /// Length in bytes of the payload under way, once its header is here; at most what is allowed.
     pub fn payload_bytes(&mut self) -> Result<Option<usize>, FrameError> {
         if self.header.is_none()
             && let Some(bytes) = self.buffer.first_chunk()
         {
-            self.header = Some(Header::decode(bytes)?);
+            let header = Header::decode(bytes)?;
+            check_length(header.payload_bytes, self.payload_bytes_max)?;
+            self.header = Some(header);
             self.buffer.advance(HEADER_BYTES);
         }
         Ok(self.header.map(|header| header.payload_bytes))
@@ -202,15 +219,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::transport::PEER_FRAME_BYTES_MAX;
 
     fn wire(frames: &[&[u8]]) -> Vec<u8> {
-        let frames = frames.iter().map(|payload| Frame::new(Bytes::copy_from_slice(payload)).unwrap());
+        let frames = frames.iter().map(|payload| Frame::new(Lane::Log, Bytes::copy_from_slice(payload)).unwrap());
         encode(frames).concat()
     }
 
     /// Everything that a stream of these bytes, arriving in pieces, holds.
     fn read(bytes: &[u8], piece: usize) -> (Vec<Bytes>, Result<(), FrameError>) {
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(PEER_FRAME_BYTES_MAX);
         let mut payloads = Vec::new();
         for piece in bytes.chunks(piece) {
             decoder.push(piece);
@@ -226,6 +244,10 @@ mod tests {
         (payloads, Ok(()))
     }
 
+    fn too_long(bytes: usize) -> FrameError {
+        FrameError::TooLong { bytes, bytes_max: PEER_FRAME_BYTES_MAX }
+    }
+
     #[test]
     fn the_format_is_golden() {
         let expected = [
@@ -233,24 +255,22 @@ mod tests {
             0x74, 0x6f, 0x6d, 0x62, 0x6f, 0x6c, 0x61, // tombola
         ];
         assert_eq!(wire(&[b"tombola"]), expected);
-        let greeting = encode([Frame::greeting()]).concat();
-        assert_eq!(greeting, [0x54, 0x4d, 0x42, 0x46, 1, 0, 0, 0, 0, 0, 0, 0, 0x7a, 0x5e, 0x19, 0xa2]);
     }
 
     #[test]
     fn the_longest_frame_passes_and_one_byte_more_does_not() {
         let longest = Bytes::from(vec![7; PEER_FRAME_BYTES_MAX]);
-        let bytes = encode([Frame::new(longest.clone()).unwrap()]).concat();
+        let bytes = encode([Frame::new(Lane::Log, longest.clone()).unwrap()]).concat();
         assert_eq!(read(&bytes, 1 << 16), (vec![longest], Ok(())));
         let longer = Bytes::from(vec![7; PEER_FRAME_BYTES_MAX + 1]);
-        assert_eq!(Frame::new(longer), Err(FrameError::TooLong(PEER_FRAME_BYTES_MAX + 1)));
+        assert_eq!(Frame::new(Lane::Log, longer), Err(too_long(PEER_FRAME_BYTES_MAX + 1)));
     }
 
     #[test]
     fn a_claimed_length_is_refused_before_anything_is_reserved() {
         let mut bytes = wire(&[b""]);
         bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(read(&bytes, 16), (vec![], Err(FrameError::TooLong(u32::MAX as usize))));
+        assert_eq!(read(&bytes, 16), (vec![], Err(too_long(u32::MAX as usize))));
     }
 
     #[test]
@@ -273,10 +293,10 @@ mod tests {
     fn small_frames_share_a_chunk_and_long_ones_are_not_copied() {
         let long = Bytes::from(vec![1; COPY_BYTES_MAX + 1]);
         let chunks = encode([
-            Frame::new(Bytes::from_static(b"a")).unwrap(),
-            Frame::new(Bytes::from_static(b"b")).unwrap(),
-            Frame::new(long.clone()).unwrap(),
-            Frame::greeting(),
+            Frame::new(Lane::Log, Bytes::from_static(b"a")).unwrap(),
+            Frame::new(Lane::Log, Bytes::from_static(b"b")).unwrap(),
+            Frame::new(Lane::Log, long.clone()).unwrap(),
+            Frame::new(Lane::Log, Bytes::new()).unwrap(),
         ]);
         assert_eq!(chunks.len(), 3);
         assert_eq!(chunks[1].as_ptr(), long.as_ptr());
@@ -292,6 +312,32 @@ mod tests {
             let (read, result) = read(&wire(&slices), piece);
             prop_assert_eq!(result, Ok(()));
             prop_assert_eq!(read, payloads);
+        }
+
+        /// As a session reads, making room for what is claimed.
+        #[test]
+        fn damaged_streams_do_no_harm(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(), piece in 1..300usize, bytes_max in 0..2_000usize,
+        ) {
+            let mut bytes = wire(&[b"one", &[2; 1_000], b"", &[3; 300]]);
+            damage.iter().for_each(|(at, value)| { let at = at.index(bytes.len()); bytes[at] = *value; });
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let mut decoder = Decoder::new(bytes_max);
+            'stream: for piece in bytes.chunks(piece) {
+                decoder.push(piece);
+                loop {
+                    let Ok(known) = decoder.payload_bytes() else { break 'stream };
+                    prop_assert!(known.unwrap_or(0) <= bytes_max);
+                    decoder.reserve();
+                    match decoder.next_payload() {
+                        Ok(Some(payload)) => prop_assert!(payload.len() <= bytes_max),
+                        Ok(None) => break,
+                        Err(_) => break 'stream,
+                    }
+                }
+                prop_assert!(decoder.buffer.capacity() <= 2 * (bytes.len() + bytes_max) + 1024);
+            }
         }
 
         #[test]

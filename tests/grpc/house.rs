@@ -1,9 +1,6 @@
 //! What stands around the services: health, reflection, bounds, the stop.
 
-use tombola::{
-    pool::Stock,
-    server::grpc::{ConnectionLimits, GrpcConfig},
-};
+use tombola::{pool::Stock, server::grpc::GrpcConfig, transport::seats::ConnectionLimits};
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 

@@ -6,9 +6,10 @@ use tombola::{
     pool::Stock,
     server::proto::v1::{
         AdjustItemRequest, CatalogItem, ClaimCode, ClaimRequest, CreatePoolRequest, DrawCode, DrawRequest, Expired,
-        GetOutcomeRequest, GetPoolRequest, GetStatusRequest, ListPoolsRequest, Policy, Receipt, RemoveItemRequest,
-        Role, TransferLeadershipRequest, UpdateItemRequest, cluster_client::ClusterClient, get_outcome_response::Found,
-        reward_pool_client::RewardPoolClient,
+        GetDigestRequest, GetOutcomeRequest, GetPoolRequest, GetStatusRequest, ImportCatalogRequest, ListItemsRequest,
+        ListPoolsRequest, PausePoolRequest, Policy, Receipt, RemoveItemRequest, ResumePoolRequest, Role,
+        SetItemRequest, TransferLeadershipRequest, UpdateItemRequest, UpdatePoolRequest, VerifyRequest,
+        cluster_client::ClusterClient, get_outcome_response::Found, reward_pool_client::RewardPoolClient,
     },
 };
 use tonic::{Code, Request, Status, transport::Channel};
@@ -178,7 +179,7 @@ async fn pools_are_created_listed_and_read_in_pages() {
         refused(client.create_pool(create(Policy::Miss, "")).await),
         (Code::AlreadyExists, "POOL_EXISTS".to_owned())
     );
-    let pools = client.list_pools(ListPoolsRequest { stale: false }).await.unwrap().into_inner().pools;
+    let pools = client.list_pools(ListPoolsRequest::default()).await.unwrap().into_inner().pools;
     let listed: Vec<_> = pools.iter().map(|pool| (pool.id.as_str(), pool.policy(), pool.items)).collect();
     assert_eq!(listed, [("default", Policy::Renormalize, 1), ("summer", Policy::Miss, 2_345)]);
 
@@ -195,10 +196,113 @@ async fn pools_are_created_listed_and_read_in_pages() {
     }
     assert_eq!(seen, (0..2_345).collect::<Vec<_>>());
 
+    let page = |page_size, page_token: &str| ListItemsRequest {
+        pool: "summer".to_owned(),
+        stale: false,
+        page_size,
+        page_token: page_token.to_owned(),
+    };
+    let listed = client.list_items(page(0, "")).await.unwrap().into_inner();
+    assert_eq!((listed.items.len(), listed.next_page_token.as_str()), (100, "item-0099"));
+    let last = client.list_items(page(1_000, "item-2000")).await.unwrap().into_inner();
+    assert_eq!((last.items.len(), last.next_page_token.as_str()), (344, ""));
+    let first = ListPoolsRequest { page_size: 1, ..ListPoolsRequest::default() };
+    let first = client.list_pools(first).await.unwrap().into_inner();
+    assert_eq!((first.pools[0].id.as_str(), first.next_page_token.as_str()), ("default", "default"));
+    let second = ListPoolsRequest { page_size: 1, page_token: first.next_page_token, stale: true };
+    let second = client.list_pools(second).await.unwrap().into_inner();
+    assert_eq!((second.pools[0].id.as_str(), second.next_page_token.as_str()), ("summer", ""));
+    let wrong = ListPoolsRequest { page_token: "No Pool".to_owned(), ..ListPoolsRequest::default() };
+    assert_eq!(refused(client.list_pools(wrong).await), (Code::InvalidArgument, "MALFORMED".to_owned()));
+
     let keyless = DrawRequest { pool: "summer".to_owned(), ..draw("", 1) };
     assert_eq!(refused(client.draw(keyless).await), (Code::InvalidArgument, "KEY_REQUIRED".to_owned()));
     let nowhere = GetPoolRequest { pool: "winter".to_owned(), ..GetPoolRequest::default() };
     assert_eq!(refused(client.get_pool(nowhere).await), (Code::NotFound, "NOT_FOUND".to_owned()));
+}
+
+#[tokio::test]
+async fn a_pool_is_paused_resumed_and_changed_under_its_etag() {
+    let server = Server::with_catalog(&[GOLD, MUD]).await;
+    let mut client = client(&server).await;
+    let first = client.pause_pool(PausePoolRequest { pool: String::new(), key: key() }).await.unwrap().into_inner();
+    assert_eq!((first.version, first.receipt.is_some()), (1, true));
+    assert_eq!(refused(client.draw(draw("", 1)).await), (Code::FailedPrecondition, "POOL_PAUSED".to_owned()));
+    assert!(client.get_pool(GetPoolRequest::default()).await.unwrap().into_inner().pool.unwrap().paused);
+    client.resume_pool(ResumePoolRequest::default()).await.unwrap();
+    client.draw(draw("", 1)).await.unwrap();
+
+    let update = |etag, policy: Option<Policy>, fallback: &str, require_key| UpdatePoolRequest {
+        etag,
+        policy: policy.map(Into::into),
+        fallback_item_id: fallback.to_owned(),
+        require_key,
+        ..UpdatePoolRequest::default()
+    };
+    let malformed = (Code::InvalidArgument, "MALFORMED".to_owned());
+    assert_eq!(refused(client.update_pool(update(1, None, "", None)).await), malformed);
+    assert_eq!(refused(client.update_pool(update(1, None, "mud", Some(true))).await), malformed);
+    let stale = client.update_pool(update(9, Some(Policy::Miss), "", None)).await;
+    assert_eq!(refused(stale), (Code::Aborted, "ETAG_MISMATCH".to_owned()));
+    let finite = client.update_pool(update(1, Some(Policy::Fallback), "gold", None)).await;
+    assert_eq!(refused(finite), (Code::FailedPrecondition, "FALLBACK_FINITE".to_owned()));
+    let changed = client.update_pool(update(1, Some(Policy::Fallback), "mud", Some(true))).await.unwrap().into_inner();
+    assert_eq!(changed.version, 2);
+    let pool = client.get_pool(GetPoolRequest::default()).await.unwrap().into_inner().pool.unwrap();
+    assert_eq!((pool.policy(), pool.fallback_item_id.as_str(), pool.require_key), (Policy::Fallback, "mud", true));
+    assert_eq!(refused(client.draw(draw("", 1)).await), (Code::InvalidArgument, "KEY_REQUIRED".to_owned()));
+    client.draw(draw(&key(), 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_item_s_definition_is_set_and_a_catalog_is_imported() {
+    let server = Server::with_catalog(&[MUD]).await;
+    let mut client = client(&server).await;
+    let set = |quantity, weight, etag| SetItemRequest {
+        item_id: "gold".to_owned(),
+        quantity,
+        weight,
+        etag,
+        ..SetItemRequest::default()
+    };
+    let gold = client.set_item(set(7, 3, None)).await.unwrap().into_inner().item.unwrap();
+    assert_eq!((gold.remaining, gold.weight, gold.rev), (7, 3, 2));
+    assert_eq!(refused(client.set_item(set(7, 3, None)).await), (Code::AlreadyExists, "ITEM_EXISTS".to_owned()));
+    assert_eq!(refused(client.set_item(set(0, 4, Some(1))).await), (Code::Aborted, "ETAG_MISMATCH".to_owned()));
+    let restocked = client.set_item(set(9, 4, Some(2))).await;
+    assert_eq!(refused(restocked), (Code::InvalidArgument, "MALFORMED".to_owned()), "stock is not its business");
+    let gold = client.set_item(set(0, 4, Some(2))).await.unwrap().into_inner().item.unwrap();
+    assert_eq!((gold.remaining, gold.weight, gold.rev), (7, 4, 3));
+
+    let item = CatalogItem { item_id: "car".to_owned(), quantity: 1, weight: 1, unlimited: false };
+    let import = ImportCatalogRequest { pool: "old".to_owned(), key: key(), items: vec![item], last_request_id: 41 };
+    let first = client.import_catalog(import.clone()).await.unwrap().into_inner();
+    assert_eq!((first.items, first.version), (1, 1));
+    let again = client.import_catalog(import.clone()).await.unwrap().into_inner();
+    assert!(again.receipt.unwrap().replayed);
+    let other = ImportCatalogRequest { key: key(), ..import };
+    assert_eq!(refused(client.import_catalog(other).await), (Code::FailedPrecondition, "POOL_NOT_EMPTY".to_owned()));
+    let drawn = client.draw(DrawRequest { pool: "old".to_owned(), ..draw(&key(), 1) }).await.unwrap().into_inner();
+    assert_eq!((drawn.results[0].request_id, drawn.results[0].item_id.as_str()), (42, "car"));
+}
+
+#[tokio::test]
+async fn a_node_tells_its_digests_and_checks_its_state() {
+    let server = Server::with_catalog(&[GOLD, MUD]).await;
+    client(&server).await.draw(draw(&key(), 3)).await.unwrap();
+    let mut cluster = ClusterClient::new(server.channel().await);
+    let status = cluster.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    assert!(status.first_index > status.snapshot_index && status.first_index <= status.last_index + 1);
+    let at = |index| GetDigestRequest { index };
+    let told = cluster.get_digest(at(status.applied_index)).await.unwrap().into_inner();
+    assert_eq!(told.history_digest, status.history_digest);
+    for index in [0, status.applied_index + 1_000, u64::MAX] {
+        let refused = refused(cluster.get_digest(at(index)).await);
+        assert_eq!(refused, (Code::OutOfRange, "INDEX_OUT_OF_RANGE".to_owned()), "{index}");
+    }
+    let found = cluster.verify(VerifyRequest {}).await.unwrap().into_inner();
+    assert_eq!((found.pools, found.items, found.violations.as_slice()), (1, 2, [].as_slice()));
+    assert!(found.keys >= 1 && found.index >= status.applied_index);
 }
 
 #[tokio::test]

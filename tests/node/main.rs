@@ -1,5 +1,10 @@
 //! Whole nodes over a network and disks in memory: what a caller of [`tombola::runtime::NodeHandle`] meets.
 
+mod bounds;
+mod disk;
 mod faults;
+mod identity;
 mod serving;
+mod snapshots;
+mod time;
 mod world;

@@ -6,24 +6,26 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tombola::{
     api::{Consistency, Failure, NodeStatus},
-    durable::{
-        Entry, Founders, FoundingWrite, HardState, Identity, Recovered, RecoveredLog, RecoveredState, Snapshot,
-        Staging, WriteSet,
-    },
+    durable::{Identity, Recovered},
     pool::{Answer, CatalogItem, ItemState, Limits, PoolId, PoolState, Query, RequestKey, Stock, Weight},
-    runtime::{Environment, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError, Stopped},
+    replica::SnapshotPolicy,
+    runtime::{Blocking, Environment, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
+    storage::{self, Store, Wanted},
     transport::{Dropped, Event, Lane, Transport},
-    types::{ClusterId, DiskId, Index, Millis, ReplicaId, ShardId},
+    types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
 };
+
+use crate::disk::Disk;
 
 /// Longest that anything in these tests may take before it counts as never.
 pub const NEVER: Duration = Duration::from_secs(60);
@@ -32,7 +34,8 @@ pub const PATIENT: Duration = Duration::from_secs(10);
 /// What callers allow a request that they expect to fail.
 pub const BRIEF: Duration = Duration::from_millis(600);
 
-const TICK: Duration = Duration::from_millis(10);
+/// Length of a tick.
+pub const TICK: Duration = Duration::from_millis(10);
 
 /// What is wrong with the network.
 #[derive(Default)]
@@ -43,8 +46,12 @@ struct Faults {
     loses_one_in: Option<u64>,
     /// Every so many-th frame comes twice, the second time after what came meanwhile.
     doubles_one_in: Option<u64>,
+    /// In every so many-th bulk frame a byte is changed.
+    spoils_one_in: Option<u64>,
     /// Frames sent.
     sent: u64,
+    /// Bulk frames sent.
+    bulk: u64,
     /// Second copies on their way.
     copies: Vec<(ReplicaId, Event)>,
 }
@@ -52,7 +59,43 @@ struct Faults {
 #[derive(Default)]
 struct Network {
     inboxes: BTreeMap<ReplicaId, mpsc::Sender<Event>>,
+    /// What each node says of itself.
+    hellos: BTreeMap<ReplicaId, Bytes>,
+    /// Between whom there is a connection, the lesser id first.
+    connections: BTreeSet<(ReplicaId, ReplicaId)>,
     faults: Faults,
+}
+
+impl Network {
+    /// Both sides meet, unless they have. `None` if one of them is not there, or cannot take it.
+    fn connect(&mut self, from: ReplicaId, to: ReplicaId) -> Option<()> {
+        let pair = (from.min(to), from.max(to));
+        let is_cut = [(from, to), (to, from)].iter().any(|link| self.faults.cut.contains(link));
+        if self.connections.contains(&pair) || is_cut {
+            return Some(());
+        }
+        let (from_hello, to_hello) = (self.hellos.get(&from)?, self.hellos.get(&to)?);
+        let met = |peer, hello: &Bytes| Event::Met { peer, hello: hello.clone() };
+        self.inboxes.get(&from)?.try_send(met(to, to_hello)).ok()?;
+        self.inboxes.get(&to)?.try_send(met(from, from_hello)).ok()?;
+        self.connections.insert(pair);
+        Some(())
+    }
+
+    /// Everybody who is there meets everybody.
+    fn connect_all(&mut self) {
+        let there: Vec<_> = self.hellos.keys().copied().collect();
+        for from in &there {
+            there.iter().filter(|to| from < to).for_each(|to| _ = self.connect(*from, *to));
+        }
+    }
+
+    /// A node is gone, and its connections with it.
+    fn leave(&mut self, id: ReplicaId) {
+        self.inboxes.remove(&id);
+        self.hellos.remove(&id);
+        self.connections.retain(|(one, other)| *one != id && *other != id);
+    }
 }
 
 /// One node's end of the network.
@@ -63,12 +106,22 @@ struct Link {
 }
 
 impl Transport for Link {
-    fn introduce(&mut self, _hello: Bytes) {}
-
-    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
-
-    fn send(&mut self, to: ReplicaId, _lane: Lane, frame: Bytes) -> Result<(), Dropped> {
+    fn introduce(&mut self, hello: Bytes) {
         let network = &mut *self.network.lock().expect("no panic holds it");
+        network.hellos.insert(self.me, hello);
+        network.connect_all();
+    }
+
+    fn refuse(&mut self, peer: ReplicaId, reason: &str) {
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        network.connections.remove(&(self.me.min(peer), self.me.max(peer)));
+        let refused = Event::Refused { peer: self.me, reason: reason.to_owned() };
+        let _ = network.inboxes.get(&peer).map(|inbox| inbox.try_send(refused));
+    }
+
+    fn send(&mut self, to: ReplicaId, lane: Lane, frame: Bytes) -> Result<(), Dropped> {
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        network.connect(self.me, to).ok_or(Dropped)?;
         let (faults, inboxes) = (&mut network.faults, &network.inboxes);
         let inbox = inboxes.get(&to).ok_or(Dropped)?;
         faults.sent += 1;
@@ -76,6 +129,10 @@ impl Transport for Link {
         if faults.cut.contains(&(self.me, to)) || hits(faults.loses_one_in) {
             return Ok(());
         }
+        let is_bulk = lane == Lane::Bulk;
+        faults.bulk += u64::from(is_bulk);
+        let is_spoiled = is_bulk && faults.spoils_one_in.is_some_and(|one_in| faults.bulk.is_multiple_of(one_in));
+        let frame = if is_spoiled { spoiled(&frame) } else { frame };
         let event = Event::Frame { from: self.me, frame };
         let is_doubled = hits(faults.doubles_one_in);
         inbox.try_send(event.clone()).map_err(|_| Dropped)?;
@@ -93,108 +150,20 @@ impl Transport for Link {
     }
 }
 
-/// What a disk holds.
-#[derive(Default)]
-struct Image {
-    prepared: Option<Founders>,
-    snapshot: Option<Snapshot>,
-    hard_state: HardState,
-    entries: Vec<Entry>,
-    /// Handles of earlier incarnations write nothing.
-    incarnation: u64,
-    commits: u64,
-    fails: bool,
-}
-
-impl Image {
-    fn write(&mut self, write: WriteSet) {
-        match write.founding {
-            Some(FoundingWrite::Prepare(founders)) => self.prepared = Some(founders),
-            Some(FoundingWrite::Found(snapshot)) => self.snapshot = Some(snapshot),
-            None => {}
-        }
-        if let Some(hard_state) = write.hard_state {
-            self.hard_state = hard_state;
-        }
-        if let Some(first) = write.entries.first() {
-            self.entries.retain(|entry| entry.index < first.index);
-        }
-        self.entries.extend(write.entries);
-    }
-
-    fn state(&self) -> RecoveredState {
-        match &self.snapshot {
-            None => RecoveredState::Unfounded { prepared: self.prepared.clone() },
-            Some(snapshot) => RecoveredState::Founded(RecoveredLog {
-                genesis: snapshot.meta.genesis(),
-                hard_state: self.hard_state,
-                snapshot: snapshot.clone(),
-                truncated: (snapshot.meta.index, snapshot.meta.term),
-                entries: self.entries.clone(),
-            }),
-        }
-    }
-}
-
-/// A disk that keeps what was committed, and can be made to stall or fail.
-#[derive(Clone, Default)]
-pub struct Disk {
-    image: Arc<Mutex<Image>>,
-    /// Commits pass while there is a permit to be had.
-    stalled: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Disk {
-    /// Lets no commit pass until the guard is dropped.
-    pub async fn stall(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        self.stalled.clone().lock_owned().await
-    }
-
-    /// Fails every commit from now on.
-    pub fn fail(&self) {
-        self.image.lock().expect("no panic holds it").fails = true;
-    }
-}
-
-struct Handle {
-    disk: Disk,
-    incarnation: u64,
-}
-
-impl Persist for Handle {
-    async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
-        let _passes = self.disk.stalled.lock().await;
-        tokio::task::yield_now().await;
-        let mut image = self.disk.image.lock().expect("no panic holds it");
-        if image.fails || image.incarnation != self.incarnation {
-            return Err(PersistError("unplugged".to_owned()));
-        }
-        writes.into_iter().for_each(|write| image.write(write));
-        image.commits += 1;
-        Ok(())
-    }
-
-    async fn begin(&mut self, _staging: Staging) -> Result<u32, PersistError> {
-        Ok(0)
-    }
-
-    async fn stage(&mut self, _number: u32, _chunk: Bytes) -> Result<(), PersistError> {
-        Ok(())
-    }
-
-    async fn chunk(&mut self, _snapshot: Index, _number: u32) -> Result<Option<Bytes>, PersistError> {
-        Ok(None)
-    }
-
-    async fn clean(&mut self) -> Result<bool, PersistError> {
-        Ok(false)
-    }
+/// A frame with one byte changed, in its middle: far from what it says of itself.
+fn spoiled(frame: &[u8]) -> Bytes {
+    let mut bytes = frame.to_vec();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 0x40;
+    bytes.into()
 }
 
 /// A machine's clock and entropy.
 #[derive(Clone)]
 struct Machine {
     state: Arc<AtomicU64>,
+    /// How far its wall clock is ahead, in milliseconds.
+    clock_offset_ms: Arc<AtomicI64>,
     has_entropy: Arc<AtomicBool>,
 }
 
@@ -214,8 +183,8 @@ impl Environment for Machine {
     }
 
     fn wall(&mut self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
-        Millis(since.as_millis() as u64)
+        let offset_ms = self.clock_offset_ms.load(Ordering::Relaxed);
+        Millis(wall().0.saturating_add_signed(offset_ms))
     }
 
     fn tick(&self) -> Duration {
@@ -226,11 +195,18 @@ impl Environment for Machine {
 /// Nodes that run, and what they run on.
 pub struct World {
     catalog: Vec<CatalogItem>,
+    snapshots: SnapshotPolicy,
+    /// Where the stores are, if they are real ones.
+    files: Option<TempDir>,
     network: Arc<Mutex<Network>>,
     voters: Vec<ReplicaId>,
     disks: BTreeMap<ReplicaId, Disk>,
     machines: BTreeMap<ReplicaId, Machine>,
     nodes: BTreeMap<ReplicaId, Node>,
+    /// Who each store belongs to.
+    identities: BTreeMap<ReplicaId, Identity>,
+    /// What nodes are told from their next start on.
+    pub accept_clock: bool,
 }
 
 /// A replica.
@@ -243,6 +219,12 @@ pub fn item(id: &str, stock: Stock, weight: u32) -> CatalogItem {
     CatalogItem { item: id.parse().expect("a legal id"), stock, weight: Weight(weight) }
 }
 
+/// The time that is right.
+pub fn wall() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+    Millis(since.as_millis() as u64)
+}
+
 /// A key of now; the same number gives another key each time.
 pub fn key(number: u16) -> RequestKey {
     static MADE: AtomicU64 = AtomicU64::new(0);
@@ -250,8 +232,14 @@ pub fn key(number: u16) -> RequestKey {
     let mut unique = [0; 10];
     unique[..2].copy_from_slice(&number.to_be_bytes());
     unique[3..].copy_from_slice(&made.to_be_bytes()[1..]);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
-    RequestKey::new(Millis(since.as_millis() as u64), unique)
+    RequestKey::new(wall(), unique)
+}
+
+/// Who a store belongs to, if nobody says otherwise.
+pub fn identity(replica: ReplicaId) -> Identity {
+    let mut disk = [0; 16];
+    disk[0] = replica.0 as u8;
+    Identity { cluster: ClusterId([7; 16]), shard: ShardId::FIRST, replica, disk: DiskId(disk) }
 }
 
 /// The pool of all tests.
@@ -265,24 +253,43 @@ impl World {
         let voters: Vec<_> = (1..=voters).map(ReplicaId).collect();
         let machine = |voter: &ReplicaId| Machine {
             state: Arc::new(AtomicU64::new(voter.0 << 32)),
+            clock_offset_ms: Arc::default(),
             has_entropy: Arc::new(AtomicBool::new(true)),
         };
         Self {
             catalog: catalog.to_vec(),
+            snapshots: SnapshotPolicy::default(),
+            files: None,
             network: Arc::default(),
             disks: voters.iter().map(|voter| (*voter, Disk::default())).collect(),
             machines: voters.iter().map(|voter| (*voter, machine(voter))).collect(),
             nodes: BTreeMap::new(),
+            identities: voters.iter().map(|voter| (*voter, identity(*voter))).collect(),
+            accept_clock: false,
             voters,
         }
     }
 
     /// Voters that run, one of which leads and has imported the catalog.
     pub async fn running(voters: u64, catalog: &[CatalogItem]) -> Self {
-        let mut world = Self::new(voters, catalog);
-        (1..=voters).for_each(|number| world.start(replica(number)));
-        world.stocked().await;
-        world
+        Self::running_with(voters, catalog, SnapshotPolicy::default()).await
+    }
+
+    /// The same, with snapshots by another policy.
+    pub async fn running_with(voters: u64, catalog: &[CatalogItem], snapshots: SnapshotPolicy) -> Self {
+        Self { snapshots, ..Self::new(voters, catalog) }.started().await
+    }
+
+    /// The same, on real stores.
+    pub async fn running_on_files(voters: u64, catalog: &[CatalogItem], snapshots: SnapshotPolicy) -> Self {
+        let files = Some(tempfile::tempdir().expect("a temporary directory can be made"));
+        Self { snapshots, files, ..Self::new(voters, catalog) }.started().await
+    }
+
+    async fn started(mut self) -> Self {
+        self.voters.clone().into_iter().for_each(|id| self.start(id));
+        self.stocked().await;
+        self
     }
 
     /// Waits until the catalog is in the pool.
@@ -301,36 +308,35 @@ impl World {
 
     /// Starts a node on what its disk holds.
     pub fn start(&mut self, id: ReplicaId) {
-        let disk = self.disks[&id].clone();
-        let (state, incarnation) = {
-            let mut image = disk.image.lock().expect("no panic holds it");
-            image.incarnation += 1;
-            (image.state(), image.incarnation)
-        };
-        let mut disk_id = [0; 16];
-        disk_id[0] = id.0 as u8;
-        let (cluster, shard) = (ClusterId([7; 16]), ShardId::FIRST);
-        let identity = Identity { cluster, shard, replica: id, disk: DiskId(disk_id) };
+        let identity = self.identities[&id];
         let config = NodeConfig {
             founders: self.voters.clone(),
             heartbeat_ticks: 2,
             election_ticks: 20,
-            snapshots: Default::default(),
+            snapshots: self.snapshots,
+            snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
             limits: Limits::default(),
             catalog: self.catalog.clone(),
+            accept_clock: self.accept_clock,
         };
         let (outside, inbox) = mpsc::channel(1_024);
         self.network.lock().expect("no panic holds it").inboxes.insert(id, outside);
         let link = Link { me: id, network: self.network.clone(), inbox };
-        let handle = Handle { disk, incarnation };
-        let node = Node::start(config, Recovered { identity, state }, link, handle, self.machines[&id].clone());
+        let machine = self.machines[&id].clone();
+        let node = if let Some(files) = &self.files {
+            let (store, recovered) = open(files, identity);
+            Node::start(config, recovered, link, Blocking::new(store), machine)
+        } else {
+            let (state, handle) = self.disks[&id].begin_incarnation();
+            Node::start(config, Recovered { identity, state }, link, handle, machine)
+        };
         self.nodes.insert(id, node);
     }
 
     /// Takes a node away without a word; its disk stays.
     pub async fn crash(&mut self, id: ReplicaId) {
-        self.disks[&id].image.lock().expect("no panic holds it").incarnation += 1;
-        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        self.disks[&id].begin_incarnation();
+        self.network.lock().expect("no panic holds it").leave(id);
         let node = self.nodes.remove(&id).expect("it runs");
         node.task.abort();
         assert!(node.task.await.is_err_and(|error| error.is_cancelled()), "it did not end by itself");
@@ -340,14 +346,16 @@ impl World {
     pub async fn stop(&mut self, id: ReplicaId) -> Stopped {
         let node = self.nodes.remove(&id).expect("it runs");
         node.handle.stop().await;
-        self.network.lock().expect("no panic holds it").inboxes.remove(&id);
+        self.network.lock().expect("no panic holds it").leave(id);
         node.task.await.expect("it does not panic")
     }
 
     /// Waits until a node ends by itself.
     pub async fn ended(&mut self, id: ReplicaId) -> Stopped {
         let node = self.nodes.remove(&id).expect("it runs");
-        tokio::time::timeout(NEVER, node.task).await.expect("it ends").expect("it does not panic")
+        let stopped = tokio::time::timeout(NEVER, node.task).await.expect("it ends").expect("it does not panic");
+        self.network.lock().expect("no panic holds it").leave(id);
+        stopped
     }
 
     pub fn node(&self, id: ReplicaId) -> &NodeHandle {
@@ -366,6 +374,18 @@ impl World {
 
     pub fn disk(&self, id: ReplicaId) -> Disk {
         self.disks[&id].clone()
+    }
+
+    /// Puts another disk into a machine that is off.
+    pub fn set_disk(&mut self, id: ReplicaId, disk: Disk, identity: Identity) {
+        assert!(!self.nodes.contains_key(&id), "{id} runs");
+        self.disks.insert(id, disk);
+        self.identities.insert(id, identity);
+    }
+
+    /// Sets a machine's wall clock to so many milliseconds ahead of the right time.
+    pub fn set_clock(&self, id: ReplicaId, offset_ms: i64) {
+        self.machines[&id].clock_offset_ms.store(offset_ms, Ordering::Relaxed);
     }
 
     /// Gives or takes a machine's entropy.
@@ -387,9 +407,21 @@ impl World {
         (faults.loses_one_in, faults.doubles_one_in) = (Some(loses_one_in), Some(doubles_one_in));
     }
 
-    /// Undoes [`Self::isolate`] and [`Self::disturb`].
+    /// Changes a byte of every so many-th chunk of a snapshot.
+    pub fn spoil_chunks(&self, one_in: u64) {
+        self.network.lock().expect("no panic holds it").faults.spoils_one_in = Some(one_in);
+    }
+
+    /// How many chunks of snapshots were sent since the faults were set.
+    pub fn chunks_sent(&self) -> u64 {
+        self.network.lock().expect("no panic holds it").faults.bulk
+    }
+
+    /// Undoes every fault.
     pub fn heal(&self) {
-        self.network.lock().expect("no panic holds it").faults = Faults::default();
+        let network = &mut *self.network.lock().expect("no panic holds it");
+        network.faults = Faults::default();
+        network.connect_all();
     }
 
     /// Waits until a node of these leads, in a way that a majority of them knows.
@@ -409,6 +441,19 @@ impl World {
     /// Waits until a node leads.
     pub async fn leader(&self) -> ReplicaId {
         self.leader_among(&self.running_nodes()).await
+    }
+}
+
+/// Opens a real store. The process that had it before may still be writing; it has to let go of it.
+fn open(files: &TempDir, identity: Identity) -> (Store, Recovered) {
+    let Identity { cluster, shard, replica, disk } = identity;
+    let start = Instant::now();
+    loop {
+        match storage::open(files.path(), Wanted { cluster, shard, replica }, disk, |_| {}) {
+            Ok(opened) => return opened,
+            Err(error) => assert!(start.elapsed() < NEVER, "{error}"),
+        }
+        std::thread::sleep(TICK);
     }
 }
 

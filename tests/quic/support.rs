@@ -63,8 +63,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Nodes are bound in the order of their ids: the greater dials, so an address is needed of smaller ones only.
+    /// Nodes are bound in the order of their ids: the greater dials, so an address is needed of smaller ones only. Each
+    /// introduces itself with its id.
     pub fn bind(tls: NodeTls, listen: SocketAddr, peers: &[(u64, String)]) -> Self {
+        let hello = Bytes::from(tls.me().to_string());
+        let mut endpoint = Self::bind_unknown(tls, listen, peers);
+        endpoint.transport.introduce(hello);
+        endpoint
+    }
+
+    /// The same, without an introduction.
+    pub fn bind_unknown(tls: NodeTls, listen: SocketAddr, peers: &[(u64, String)]) -> Self {
         let peers: BTreeMap<_, _> = peers.iter().map(|(id, address)| (ReplicaId(*id), address.clone())).collect();
         let (transport, clients, quic) = Quic::bind(QuicConfig { listen, peers, tls }).unwrap();
         Self { transport, clients, quic }
@@ -94,13 +103,32 @@ impl Endpoint {
         within("an event", self.transport.receive()).await.expect("the transport is open")
     }
 
+    /// The next event, introductions aside.
+    pub async fn next_but_met(&mut self) -> Event {
+        loop {
+            let event = self.next().await;
+            if !matches!(event, Event::Met { .. }) {
+                return event;
+            }
+        }
+    }
+
     pub async fn expect_frame(&mut self, from: u64, frame: &[u8]) {
         let expected = Event::Frame { from: ReplicaId(from), frame: Bytes::copy_from_slice(frame) };
-        assert_eq!(self.next().await, expected);
+        assert_eq!(self.next_but_met().await, expected);
     }
 
     pub async fn expect_unreachable(&mut self, peer: u64) {
-        assert_eq!(self.next().await, Event::Unreachable { peer: ReplicaId(peer) });
+        assert_eq!(self.next_but_met().await, Event::Unreachable { peer: ReplicaId(peer) });
+    }
+
+    pub async fn expect_met(&mut self, peer: u64, hello: &[u8]) {
+        assert_eq!(self.next().await, Event::Met { peer: ReplicaId(peer), hello: Bytes::copy_from_slice(hello) });
+    }
+
+    pub async fn expect_refused(&mut self, peer: u64, reason: &str) {
+        let refused = Event::Refused { peer: ReplicaId(peer), reason: reason.to_owned() };
+        assert_eq!(self.next_but_met().await, refused);
     }
 }
 
@@ -158,14 +186,20 @@ pub fn watch_log() {
     LazyLock::force(&LOG);
 }
 
+/// How many lines have been logged that hold all of these words.
+pub fn times_logged(words: &[&str]) -> usize {
+    let log = String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned();
+    log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+}
+
+pub fn has_logged(words: &[&str]) -> bool {
+    times_logged(words) > 0
+}
+
 /// Waits until a line has been logged that holds all of these words.
 pub async fn logged(words: &[&str]) {
-    let found = || {
-        let log = String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned();
-        log.lines().any(|line| words.iter().all(|word| line.contains(word)))
-    };
     within(&format!("a line with {words:?} in the log"), async {
-        while !found() {
+        while !has_logged(words) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     })

@@ -47,8 +47,10 @@ fn start(founders: Vec<ReplicaId>, catalog: &[(&str, Stock, u32)]) -> Node {
         heartbeat_ticks: 1,
         election_ticks: 5,
         snapshots: Default::default(),
+        snapshot_bytes_per_s: tombola::runtime::SNAPSHOT_BYTES_PER_S,
         limits: Limits::default(),
         catalog: catalog.collect(),
+        accept_clock: false,
     };
     let recovered = Recovered { identity, state: RecoveredState::Unfounded { prepared: None } };
     Node::start(config, recovered, Nobody, Memory, SystemEnvironment::new(Duration::from_millis(10)))

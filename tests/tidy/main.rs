@@ -102,6 +102,38 @@ fn what_only_looks_like_an_offence_is_none() {
     }
 }
 
+/// What stands between backquotes in a text.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Is this a place in the tree: a file, a directory, or a function as `FILE.rs::NAME`?
+fn is_there(files: &[File], place: &str) -> bool {
+    let (path, function) = place.split_once("::").map_or((place, None), |(path, name)| (path, Some(name)));
+    let directory = format!("{}/", path.trim_end_matches('/'));
+    files.iter().any(|file| match function {
+        Some(name) => file.path == path && file.code.contains(&format!("fn {name}(")),
+        None => file.path == path || file.path.starts_with(&directory),
+    })
+}
+
+#[test]
+fn what_documents_point_at_is_there() {
+    let files = tree();
+    let ours = ["src/", "sim/", "tests/", "benches/", "proto/", "docs/"];
+    let mut missing = String::new();
+    for file in files.iter().filter(|file| file.path.ends_with(".md")) {
+        for place in quoted(&file.text).filter(|quoted| ours.iter().any(|root| quoted.starts_with(root))) {
+            if !is_there(&files, place) {
+                missing += &format!("\n{}: {place}", file.path);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "documents point at what is not there:{missing}");
+    assert!(is_there(&files, "tests/tidy/main.rs::is_there") && is_there(&files, "src/pool"));
+    assert!(!is_there(&files, "tests/tidy/main.rs::is_not_there") && !is_there(&files, "src/po"));
+}
+
 #[test]
 fn the_tree_is_looked_at() {
     let files = tree();

@@ -138,7 +138,9 @@ mod tests {
     fn state(items: Vec<ItemState>) -> PoolState {
         let (policy, version, draw_seq) = (Policy::Renormalize, Version(1), DrawSeq(0));
         let (items_len, key_floor) = (items.len() as u32, Default::default());
-        let summary = PoolSummary { id: pool(), paused: false, policy, version, draw_seq, items: items_len, key_floor };
+        let (paused, require_key) = (false, false);
+        let summary =
+            PoolSummary { id: pool(), paused, policy, require_key, version, draw_seq, items: items_len, key_floor };
         PoolState { summary, items }
     }
 

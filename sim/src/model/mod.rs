@@ -233,6 +233,7 @@ fn execute_in(pool: &mut Pool, command: &Command, room: usize, moment: &mut Mome
         Action::AdjustStock { item, delta } => pool.adjust_stock(item, *delta),
         Action::UpdateItem { item, stock, weight, create } => pool.update_item((item, *weight, *stock), *create, room),
         Action::RemoveItem { item, etag } => pool.remove_item(item, *etag),
+        Action::UpdatePool { policy, require_key, etag } => pool.update(policy.as_ref(), *require_key, *etag),
         Action::PausePool => Ok(pool.pause(true)),
         Action::ResumePool => Ok(pool.pause(false)),
         Action::CreatePool { .. } | Action::ImportCatalog { .. } => unreachable!("they may concern no pool yet"),

@@ -252,6 +252,32 @@ impl Pool {
         Ok(Effect::ItemRemoved { version: item.rev })
     }
 
+    /// Under the version that the caller saw; the version moves if anything does.
+    pub(super) fn update(
+        &mut self,
+        policy: Option<&Policy>,
+        require_key: Option<bool>,
+        etag: Version,
+    ) -> Result<Effect, Refusal> {
+        let is_finite = match policy {
+            Some(Policy::Fallback(id)) => !self.items[self.find(id)?].unlimited,
+            _ => false,
+        };
+        if etag.0 != self.version {
+            return Err(Refusal::EtagMismatch { current: Version(self.version) });
+        }
+        if is_finite {
+            return Err(Refusal::FallbackFinite);
+        }
+        let before = (self.policy.clone(), self.require_key);
+        self.policy = policy.cloned().unwrap_or(before.0.clone());
+        self.require_key = require_key.unwrap_or(before.1);
+        if (&self.policy, self.require_key) != (&before.0, before.1) {
+            self.version += 1;
+        }
+        Ok(Effect::PoolSet { version: Version(self.version) })
+    }
+
     pub(super) fn pause(&mut self, paused: bool) -> Effect {
         self.paused = paused;
         Effect::PoolSet { version: Version(self.version) }

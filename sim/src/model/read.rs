@@ -12,15 +12,14 @@ use super::{
 
 /// Most pools or items of a page.
 const PAGE_MAX: usize = 1_000;
+/// Most items of a pool that is told whole.
+const WHOLE_MAX: usize = 16_384;
 
 impl Model {
     /// What a read at the applied index must be answered.
     pub fn answer_query(&self, query: &Query) -> Answer {
         let answer = match query {
-            Query::Pool(id) => self.find(id).map(|pool| {
-                let items = listed(pool).map(Item::state).collect();
-                Answer::Pool(PoolState { summary: self.summary(id, pool), items })
-            }),
+            Query::Pool(id) => self.whole_pool(id),
             Query::Pools { after, limit } => self.list_pools(after.as_ref(), *limit),
             Query::Items { pool, after, limit } => self.list_items(pool, after.as_ref(), *limit),
             Query::Outcome(pool, key) => self.recall(pool, key).map(Answer::Outcome),
@@ -43,6 +42,15 @@ impl Model {
         self.pools.get(id).ok_or(Refusal::PoolNotFound)
     }
 
+    fn whole_pool(&self, id: &PoolId) -> Result<Answer, Refusal> {
+        let pool = self.find(id)?;
+        let items: Vec<_> = listed(pool).map(Item::state).collect();
+        if items.len() > WHOLE_MAX {
+            return Err(Refusal::TooLong);
+        }
+        Ok(Answer::Pool(PoolState { summary: self.summary(id, pool), items }))
+    }
+
     fn list_pools(&self, after: Option<&PoolId>, limit: u16) -> Result<Answer, Refusal> {
         let all = self.pools.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
         let (pools, more) = page(all.map(|(id, pool)| self.summary(id, pool)).collect(), limit)?;
@@ -61,7 +69,7 @@ impl Model {
         };
         let rest = pool.items[from..].iter().filter(|item| !item.removed).map(Item::state);
         let (items, more) = page(rest.collect(), limit)?;
-        Ok(Answer::Items { items, more })
+        Ok(Answer::Items { summary: self.summary(id, pool), items, more })
     }
 
     fn recall(&self, pool: &PoolId, key: &RequestKey) -> Result<Remembered, Refusal> {
@@ -78,6 +86,7 @@ impl Model {
             id: id.clone(),
             paused: pool.paused,
             policy: pool.policy.clone(),
+            require_key: pool.require_key,
             version: Version(pool.version),
             draw_seq: DrawSeq(pool.draw_seq),
             items: listed(pool).count() as u32,

@@ -24,6 +24,7 @@ pub(super) fn is_within(command: &Command) -> bool {
         Action::SetItem { stock, .. } | Action::UpdateItem { stock, .. } => is_quantity(*stock),
         Action::AdjustStock { delta, .. } => *delta != 0 && delta.unsigned_abs() <= QUANTITY_MAX,
         Action::RemoveItem { .. } | Action::PausePool | Action::ResumePool => true,
+        Action::UpdatePool { policy, require_key, .. } => policy.is_some() || require_key.is_some(),
         Action::CreatePool { policy, items, .. } => {
             let fallback = |id: &ItemId| items.iter().any(|item| item.item == *id && item.stock == Stock::Unlimited);
             let has_fallback = match policy {

@@ -131,6 +131,8 @@ impl Told {
             Refusal::KeyExpired { floor, now } => self.u32(16).u64(floor.0).u64(now.0),
             Refusal::KeyFromFuture { floor, now } => self.u32(17).u64(floor.0).u64(now.0),
             Refusal::KeyTableFull => self.u32(18),
+            Refusal::FallbackFinite => self.u32(19),
+            Refusal::TooLong => unreachable!("only reads are refused so"),
         };
     }
 }

@@ -175,8 +175,19 @@ fn create_pool(rng: &mut StdRng) -> Action {
     Action::CreatePool { policy, items, require_key: rng.random_ratio(1, 4) }
 }
 
+fn update_pool(rng: &mut StdRng) -> Action {
+    let policy = match rng.random_range(0..4) {
+        0 => None,
+        1 => Some(Policy::Renormalize),
+        2 => Some(Policy::Miss),
+        _ => Some(Policy::Fallback(item_id(rng))),
+    };
+    let require_key = rng.random_ratio(1, 3).then(|| rng.random_ratio(1, 4));
+    Action::UpdatePool { policy, require_key, etag: Version(rng.random_range(0..12)) }
+}
+
 fn action(rng: &mut StdRng) -> Action {
-    match rng.random_range(0..30) {
+    match rng.random_range(0..32) {
         0..9 => Action::Draw { count: rng.random_range(0..12) },
         9 => Action::Draw { count: *[0, 999, 1_000, 1_001, 16_384, 16_385].choose(rng).unwrap() },
         10..13 => Action::Claim { item: item_id(rng), quantity: rng.random_range(0..5) },
@@ -195,6 +206,7 @@ fn action(rng: &mut StdRng) -> Action {
         24..26 => create_pool(rng),
         26 => Action::PausePool,
         27 | 28 => Action::ResumePool,
+        29 | 30 => update_pool(rng),
         _ => {
             let far = [0, 7, QUANTITY_MAX, QUANTITY_MAX + 1];
             Action::ImportCatalog { items: catalog(rng), draw_seq: DrawSeq(*far.choose(rng).unwrap()) }

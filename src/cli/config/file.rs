@@ -23,11 +23,17 @@ pub struct File {
     /// The gRPC side.
     #[serde(default)]
     pub grpc: Grpc,
+    /// The admin side.
+    #[serde(default)]
+    pub admin: Admin,
     /// What pool `default` is first stocked with.
     pub pool: Option<Pool>,
     /// Ticks and elections.
     #[serde(default)]
     pub timing: Timing,
+    /// When snapshots are taken, and what of the log is kept beside them.
+    #[serde(default)]
+    pub snapshots: Snapshots,
     /// The predecessor's `data_dir`.
     pub working_dir: Option<Spanned<String>>,
     /// The predecessor's log: nothing of it is left to configure.
@@ -57,7 +63,7 @@ pub struct Node {
     pub quic: Spanned<String>,
     /// `HOST:PORT`, TCP.
     pub grpc: Option<Spanned<String>>,
-    /// `HOST:PORT`, TCP; reserved.
+    /// `HOST:PORT`, TCP.
     pub admin: Option<Spanned<String>>,
 }
 
@@ -109,6 +115,16 @@ pub struct Grpc {
     pub reflection: Option<Spanned<bool>>,
 }
 
+/// The admin side: health, status and metrics over HTTP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Serve it at all.
+    pub enabled: Option<Spanned<bool>>,
+    /// Where to listen, if it is not where others reach the node.
+    pub listen_address: Option<Spanned<String>>,
+}
+
 /// The predecessor's section of the pool.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,7 +146,7 @@ pub struct Item {
     pub probability: Spanned<i128>,
 }
 
-/// Ticks and elections: durations.
+/// Ticks and elections, which are durations; and whether the wall clock is taken for right.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
@@ -140,6 +156,22 @@ pub struct Timing {
     pub heartbeat: Option<Spanned<String>>,
     /// The shortest silence after which a follower stands for election.
     pub election: Option<Spanned<String>>,
+    /// The only node of a cluster starts whatever its wall clock says.
+    pub accept_clock: Option<Spanned<bool>>,
+}
+
+/// Snapshots and the log: sizes, and a count.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshots {
+    /// The log that makes a snapshot due.
+    pub log_bytes_min: Option<Spanned<String>>,
+    /// The log that is cut whoever still needs it.
+    pub log_bytes_max: Option<Spanned<String>>,
+    /// Entries that stay in the log beside a snapshot.
+    pub trailing_entries: Option<Spanned<u64>>,
+    /// The same, in bytes.
+    pub trailing_bytes: Option<Spanned<String>>,
 }
 
 /// Any file with a catalog: ours, or the predecessor's config.yaml or config.json. All else in it is passed over.

@@ -13,7 +13,8 @@
 //! tls: { dir: certs }                     # from `certs init`; or node_ca, client_ca, cert and key by themselves
 //! quic: { listen_address: ":50052" }      # where to listen, if it is not where others reach the node
 //! grpc: { listen_address: ":50051", plaintext: false, reflection: false }
-//! timing: { tick: 50ms, heartbeat: 100ms, election: 1s }
+//! admin: { listen_address: "127.0.0.1:50053" }    # health, status and metrics over HTTP; loopback only
+//! timing: { tick: 50ms, heartbeat: 100ms, election: 1s, accept_clock: false }
 //! pool:
 //!   catalog:                              # stocks pool `default` while it is new, and never again
 //!     - { item_id: gold, quantity: 1000, probability: 20 }
@@ -24,6 +25,8 @@
 //! over the default**, always; [`Settings`] remembers for each value where it is from. A path is relative to the file that
 //! names it. An unknown key is an error: a misspelt one would be a setting that silently has no effect. Everything that is
 //! wrong is told at once, each with its place; nothing is started or changed then.
+//!
+//! **Memory.** A node whose limits allow it more than this machine has is refused here, before it starts: see [`memory`].
 //!
 //! `limits` stands under `cluster` because replicas that differ in it would not do alike; it is part of what the cluster
 //! is founded on, so nodes that differ never found one.
@@ -36,6 +39,7 @@
 mod catalog;
 mod diagnostic;
 mod file;
+pub mod memory;
 mod resolve;
 mod settings;
 mod units;
@@ -64,6 +68,12 @@ pub struct Overrides {
     /// Where its gRPC side listens (TCP), as in `127.0.0.1:50051` or `:50051`
     #[arg(long, env = "TOMBOLA_GRPC_LISTEN", value_name = "ADDRESS")]
     pub grpc_listen: Option<Listen>,
+    /// Where its admin side listens (TCP, loopback only), as in `127.0.0.1:50053`
+    #[arg(long, env = "TOMBOLA_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<Listen>,
+    /// Start although this machine's clock contradicts the data; asked for by a cluster of one node alone
+    #[arg(long, env = "TOMBOLA_ACCEPT_CLOCK", value_parser = clap::builder::FalseyValueParser::new())]
+    pub accept_clock: bool,
 }
 
 impl Overrides {
@@ -79,12 +89,13 @@ impl Overrides {
 /// Reads and settles a node's configuration. Nothing is started, made or changed.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, Rejected> {
     let source = diagnostic::Source::read(path)?;
-    settle(&source, overrides)
+    settle(&source, overrides, memory::of_machine())
 }
 
-fn settle(source: &diagnostic::Source, overrides: &Overrides) -> Result<Settings, Rejected> {
+/// `machine` is the memory that there is, in bytes, if that is known.
+fn settle(source: &diagnostic::Source, overrides: &Overrides, machine: Option<u64>) -> Result<Settings, Rejected> {
     let file: file::File = source.parse()?;
-    resolve::resolve(source, file, overrides)
+    resolve::resolve(source, file, overrides, machine)
 }
 
 /// `config check` and `config show`.

@@ -13,12 +13,14 @@ use super::{
     Overrides, catalog,
     diagnostic::{Diagnostic, Rejected, Source},
     file::{self, File},
+    memory,
     settings::{ClusterSource, Grpc, Member, Origin, Plaintext, Row, Settings, Timing},
     units::{Address, Listen, Size, Span},
 };
 use crate::{
     cli::ports::{GRPC_PORT_BASE, Ports},
     pool::{CatalogItem, Limits},
+    replica::SnapshotPolicy,
     transport::tls::NodeFiles,
     types::{ClusterId, ReplicaId},
 };
@@ -35,14 +37,26 @@ const ELECTION_TICKS_MAX: u64 = 10_000;
 const KEYS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
 /// How long request keys may be remembered in milliseconds.
 const KEYS_AGE_MS: std::ops::RangeInclusive<u64> = 60_000..=30 * 24 * 60 * 60 * 1_000;
+/// The log that may make a snapshot due in bytes: less would take snapshots all the time.
+const SNAPSHOT_LOG_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 30;
 
 /// Settles a file of ours or of the predecessor's.
-pub(super) fn resolve(source: &Source, file: File, overrides: &Overrides) -> Result<Settings, Rejected> {
+pub(super) fn resolve(
+    source: &Source,
+    file: File,
+    overrides: &Overrides,
+    machine: Option<u64>,
+) -> Result<Settings, Rejected> {
     let mut resolver = Resolver { source, overrides, rows: Vec::new(), wrong: Vec::new() };
+    let keys = file.cluster.as_ref().and_then(|cluster| cluster.value.limits.keys_bytes_max.as_ref());
+    let keys = keys.map(|text| text.referenced);
     let settings = match (&file.cluster, &file.working_dir) {
         (None, Some(_)) => resolver.predecessor(file),
         _ => resolver.ours(file),
     };
+    if let Some(settings) = &settings {
+        resolver.check_memory(&settings.limits, keys, machine);
+    }
     let Resolver { rows, wrong, .. } = resolver;
     // Without settings something is wrong: whatever gives none has said why.
     settings.filter(|_| wrong.is_empty()).map(|settings| Settings { rows, ..settings }).ok_or(Rejected(wrong))
@@ -67,11 +81,14 @@ impl Resolver<'_> {
         let data_dir = self.data_dir(file.data_dir.as_ref());
         let tls = self.tls(file.tls.as_ref().map(|tls| &tls.value), node);
         let timing = self.timing(&file.timing);
+        let snapshots = self.snapshots(&file.snapshots);
+        let accept_clock = self.accept_clock(&file.timing);
         let catalog = self.catalog(file.pool.as_ref());
         let (id, members, limits) = cluster?;
         let me = members.iter().find(|member| Some(member.id) == node)?;
         let quic_listen = self.quic_listen(&file.quic, me);
         let grpc = self.grpc(&file.grpc, me.id, me.grpc.as_ref(), Plaintext::No);
+        let admin_listen = self.admin(&file.admin, me, file.cluster.as_ref());
         Some(Settings {
             node: me.id,
             cluster: ClusterSource::Given(id?),
@@ -81,7 +98,10 @@ impl Resolver<'_> {
             tls: tls?,
             quic_listen,
             grpc,
+            admin_listen,
             timing,
+            snapshots,
+            accept_clock,
             catalog,
             warnings,
             rows: Vec::new(),
@@ -124,9 +144,12 @@ impl Resolver<'_> {
             data_dir: self.overrides.data_dir.clone().unwrap_or_else(|| ours.join("data")),
             tls: NodeFiles::in_dir(&ours.join("certs"), node),
             quic_listen: self.quic_listen(&file.quic, &me),
+            admin_listen: self.admin(&file.admin, &me, None),
             members: vec![me],
             grpc,
             timing: self.timing(&file.timing),
+            snapshots: self.snapshots(&file.snapshots),
+            accept_clock: self.accept_clock(&file.timing),
             catalog: self.catalog(file.pool.as_ref()),
             warnings: vec![format!(
                 "{} is the predecessor's configuration: one node keeps its data under {}; its gRPC side is plaintext; `wal` has no \
@@ -295,6 +318,15 @@ impl Resolver<'_> {
         Limits { keys_bytes_max: bytes, keys_age_ms_max: age }
     }
 
+    fn check_memory(&mut self, limits: &Limits, at: Option<Location>, machine: Option<u64>) {
+        let Err(small) = memory::check(limits, machine) else { return };
+        let diagnostic = match at {
+            Some(at) => self.source.diagnostic(at, small.to_string()),
+            None => self.source.about_all(small.to_string()),
+        };
+        self.wrong.push(diagnostic.help(small.help()));
+    }
+
     fn tls(&mut self, tls: Option<&file::Tls>, node: Option<ReplicaId>) -> Option<NodeFiles> {
         let Some(tls) = tls else {
             self.missing("tls", "the directory that `tombola certs init` wrote, as in `tls: { dir: certs }`");
@@ -365,6 +397,39 @@ impl Resolver<'_> {
         Some(Grpc { listen, plaintext, reflection })
     }
 
+    /// Served where the file, its cluster's address for this node or the flag says so, and on loopback alone: it has
+    /// neither TLS nor tokens.
+    fn admin(&mut self, admin: &file::Admin, me: &Member, cluster: Option<&Spanned<file::Cluster>>) -> Option<Listen> {
+        let flag = self.overrides.admin_listen;
+        let flag =
+            flag.map(|listen| (listen, self.overrides.origin_of("--admin-listen", "TOMBOLA_ADMIN_LISTEN", &listen)));
+        let enabled = admin.enabled.as_ref().map(|enabled| (enabled.value, line_of(enabled)));
+        let addressed = me.admin.is_some() || admin.listen_address.is_some() || flag.is_some();
+        if !self.settle("admin.enabled", [None, enabled], || addressed) {
+            return None;
+        }
+        let file = self.read::<Listen>(admin.listen_address.as_ref());
+        let listen = self.settle("admin.listen_address", [flag, file], || match &me.admin {
+            Some(address) => address.to_listen(),
+            None => Listen(
+                ([127, 0, 0, 1], Ports::of(me.id, GRPC_PORT_BASE).map_or(GRPC_PORT_BASE + 2, |ports| ports.admin))
+                    .into(),
+            ),
+        });
+        if !listen.0.ip().is_loopback() {
+            let own =
+                cluster.and_then(|cluster| cluster.value.nodes.iter().find(|node| node.value.id.value == me.id.0));
+            let text = admin.listen_address.as_ref().or_else(|| own?.value.admin.as_ref()).filter(|_| flag.is_none());
+            let message = format!(
+                "the admin side on {listen}: it has neither TLS nor tokens, so others on the network could read it"
+            );
+            let help = "let it listen on a loopback address, as 127.0.0.1:50053, and bring it elsewhere through a proxy or a tunnel";
+            let at = text.map_or(Location::UNKNOWN, |text| text.referenced);
+            self.wrong.push(self.source.diagnostic(at, message).help(help));
+        }
+        Some(listen)
+    }
+
     fn timing(&mut self, timing: &file::Timing) -> Timing {
         let tick = self.read::<Span>(timing.tick.as_ref());
         let tick = self.settle("timing.tick", [None, tick], || Span(50));
@@ -401,6 +466,50 @@ impl Resolver<'_> {
         }
         let ticks = |span: Span| usize::try_from(span.0 / tick.0).unwrap_or(usize::MAX);
         Timing { tick: tick.duration(), heartbeat_ticks: ticks(heartbeat), election_ticks: ticks(election) }
+    }
+
+    fn snapshots(&mut self, snapshots: &file::Snapshots) -> SnapshotPolicy {
+        let default = SnapshotPolicy::default();
+        let mut size = |key: &str, text: &Option<Spanned<String>>, default| {
+            let given = self.read::<Size>(text.as_ref());
+            self.settle(&format!("snapshots.{key}"), [None, given], || Size(default)).0
+        };
+        let log_bytes_min = size("log_bytes_min", &snapshots.log_bytes_min, default.log_bytes_min);
+        let log_bytes_max = size("log_bytes_max", &snapshots.log_bytes_max, default.log_bytes_max);
+        let trailing_bytes = size("trailing_bytes", &snapshots.trailing_bytes, default.trailing_bytes);
+        let entries = snapshots.trailing_entries.as_ref().map(|entries| (entries.value, line_of(entries)));
+        let trailing_entries = self.settle("snapshots.trailing_entries", [None, entries], || default.trailing_entries);
+        let wrong = if !SNAPSHOT_LOG_BYTES.contains(&log_bytes_min) {
+            let (least, most) = (Size(*SNAPSHOT_LOG_BYTES.start()), Size(*SNAPSHOT_LOG_BYTES.end()));
+            Some((&snapshots.log_bytes_min, format!("a snapshot is due after {least} to {most} of log")))
+        } else if log_bytes_max < log_bytes_min.saturating_add(trailing_bytes) {
+            let least = Size(log_bytes_min.saturating_add(trailing_bytes));
+            Some((
+                &snapshots.log_bytes_max,
+                format!(
+                    "the log may be cut above {least} at least, what makes a snapshot due and what stays beside it"
+                ),
+            ))
+        } else {
+            None
+        };
+        if let Some((text, message)) = wrong {
+            // A default can only be wrong beside a value that is given.
+            let given = [text, &snapshots.log_bytes_min, &snapshots.trailing_bytes, &snapshots.log_bytes_max];
+            let at = given.into_iter().flatten().next();
+            self.wrong(at.map_or(Location::UNKNOWN, |text| text.referenced), message);
+        }
+        SnapshotPolicy { log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max }
+    }
+
+    fn accept_clock(&mut self, timing: &file::Timing) -> bool {
+        let (flag, variable) = ("--accept-clock", "TOMBOLA_ACCEPT_CLOCK");
+        let given = self.overrides.accept_clock;
+        // clap takes any word that is not "no" for a yes: the variable is where it is from, if there is one.
+        let origin =
+            if std::env::var_os(variable).is_some() { Origin::Environment(variable) } else { Origin::Flag(flag) };
+        let file = timing.accept_clock.as_ref().map(|accept| (accept.value, line_of(accept)));
+        self.settle("timing.accept_clock", [given.then_some((true, origin)), file], || false)
     }
 
     fn catalog(&mut self, pool: Option<&file::Pool>) -> Vec<CatalogItem> {

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use super::units::{Address, Listen};
 use crate::{
     pool::{CatalogItem, Limits},
+    replica::SnapshotPolicy,
     transport::tls::NodeFiles,
     types::{ClusterId, ReplicaId},
 };
@@ -28,8 +29,14 @@ pub struct Settings {
     pub quic_listen: Listen,
     /// The gRPC side, if it is served.
     pub grpc: Option<Grpc>,
+    /// Where the admin side listens, if it is served: a loopback address.
+    pub admin_listen: Option<Listen>,
     /// Ticks and elections.
     pub timing: Timing,
+    /// When snapshots are taken, and what of the log is kept beside them.
+    pub snapshots: SnapshotPolicy,
+    /// The only node of a cluster starts whatever its wall clock says.
+    pub accept_clock: bool,
     /// What pool `default` is first stocked with.
     pub catalog: Vec<CatalogItem>,
     /// What the operator should know; nothing is wrong with it.

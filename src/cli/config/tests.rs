@@ -50,13 +50,49 @@ fn settled(text: &str) -> Result<Settings, Rejected> {
 }
 
 fn settled_with(text: &str, overrides: &Overrides) -> Result<Settings, Rejected> {
-    settle(&Source { path: "dir/config.yaml".into(), text: text.to_owned() }, overrides)
+    settle_on(text, overrides, None)
+}
+
+fn settle_on(text: &str, overrides: &Overrides, machine: Option<u64>) -> Result<Settings, Rejected> {
+    settle(&Source { path: "dir/config.yaml".into(), text: text.to_owned() }, overrides, machine)
+}
+
+#[test]
+fn a_machine_too_small_for_the_limits_is_told_with_the_setting() {
+    let gib = Some(1 << 30);
+    let limited = |size| RIGHT.replacen("  nodes:", &format!("  limits: {{ keys_bytes_max: {size} }}\n  nodes:"), 1);
+    for text in [RIGHT, PREDECESSOR, &limited("392MiB")] {
+        assert!(settle_on(text, &Overrides::default(), gib).is_ok());
+    }
+    let rejected = settle_on(&limited("1GiB"), &Overrides::default(), gib).unwrap_err().to_string();
+    assert!(rejected.starts_with("dir/config.yaml:4:29"), "{rejected}");
+    for part in ["may take 2288MiB", "this machine has 1GiB", "keys_bytes_max: 392MiB"] {
+        assert!(rejected.contains(part), "{rejected}");
+    }
+    for text in [RIGHT, PREDECESSOR] {
+        let rejected = settle_on(text, &Overrides::default(), Some(512 << 20)).unwrap_err().to_string();
+        assert!(rejected.contains("keys_bytes_max: 136MiB"), "{rejected}");
+    }
+}
+
+#[test]
+fn a_clock_is_accepted_by_a_flag_or_by_the_file() {
+    let accepting = RIGHT.replacen("data_dir: data", "data_dir: data\ntiming: { accept_clock: true }", 1);
+    let flag = Overrides { accept_clock: true, ..Overrides::default() };
+    assert!(!settled(RIGHT).unwrap().accept_clock);
+    assert!(settled(&accepting).unwrap().accept_clock);
+    let settings = settled_with(RIGHT, &flag).unwrap();
+    let row = settings.rows.iter().find(|row| row.key == "timing.accept_clock").unwrap();
+    assert!(settings.accept_clock && row.origin == Origin::Flag("--accept-clock"));
 }
 
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
-    let wrong: [(&str, &str, &str); 31] = [
+    let wrong: [(&str, &str, &str); 36] = [
         ("an unknown key, one letter off", "data_dir:", "data_dri:"),
+        ("a log too short for a snapshot", "data_dir: data", "data_dir: data\nsnapshots: { log_bytes_min: 1KiB }"),
+        ("a log cut below what stays", "data_dir: data", "data_dir: data\nsnapshots: { log_bytes_max: 100MiB }"),
+        ("a count that is none", "data_dir: data", "data_dir: data\nsnapshots: { trailing_entries: -1 }"),
         ("an unknown key, far from all", "data_dir: data", "data_dir: data\ncolour: red"),
         ("an unknown key deep down", "quantity: 10", "qantity: 10"),
         ("a key twice", "data_dir: data", "data_dir: data\ndata_dir: other"),
@@ -86,6 +122,12 @@ fn what_is_wrong_is_told_with_its_place() {
         ("an address to listen on where one to reach belongs", "127.0.0.1:50062", "0.0.0.0:50062"),
         ("plaintext where others listen in", "plaintext: true", "plaintext: true, listen_address: \":50051\""),
         ("a word that plaintext does not know", "plaintext: true", "plaintext: yes"),
+        ("an admin side that others reach", "data_dir: data", "data_dir: data\nadmin: { listen_address: \":50053\" }"),
+        (
+            "an admin side by a name that may stand for any address",
+            "grpc: \"127.0.0.1:50051\"",
+            "grpc: \"127.0.0.1:50051\", admin: \"node-1.example:50053\"",
+        ),
         ("no cluster", &RIGHT[RIGHT.find("cluster:").unwrap()..RIGHT.find("data_dir").unwrap()], ""),
         ("neither a node nor a data directory", "node: 1\n", ""),
         ("several things at once", "node: 1\ncluster:\n  id: 1b", "node: 7\ncluster:\n  id: xy"),
@@ -116,6 +158,14 @@ fn a_right_file_is_settled_and_paths_are_relative_to_it() {
     );
     assert_eq!((settings.timing.heartbeat_ticks, settings.timing.election_ticks), (2, 20));
     assert!(settings.warnings.is_empty());
+    assert_eq!(settings.admin_listen, None, "it is served where somebody gave it an address, or asked for it");
+    let admin = |more: &str| settled(&format!("{RIGHT}{more}")).unwrap().admin_listen.map(|listen| listen.to_string());
+    assert_eq!(admin("admin: { enabled: true }").as_deref(), Some("127.0.0.1:50053"));
+    assert_eq!(admin("admin: { listen_address: \"[::1]:7\" }").as_deref(), Some("[::1]:7"));
+    let addressed = RIGHT.replace("50051\"", "50051\", admin: \"127.0.0.1:9\"");
+    assert_eq!(settled(&addressed).unwrap().admin_listen.unwrap().to_string(), "127.0.0.1:9");
+    let off = settled(&format!("{addressed}admin: {{ enabled: false }}")).unwrap();
+    assert_eq!(off.admin_listen, None);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! `serve`: one node, from its configuration to its end.
 //!
-//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, both
+//! **Start.** Whatever can be refused is refused before anything is promised: configuration, certificates, the store, the
 //! sockets. Then the node starts, founding or rejoining by itself, and clients are let in at once: a request that comes
 //! early waits within its own deadline. The line `ready` means that a linearizable read has succeeded here.
 //!
-//! **End.** SIGTERM, Ctrl-C or the end of the terminal: no more is accepted, what was accepted is answered, the node
-//! stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
+//! **End.** SIGTERM, Ctrl-C or the end of the terminal: no more is accepted, what was proposed is answered, the rest is
+//! refused as surely not applied, leadership is handed over, the node stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
 //! invariant, as it tells of the cluster and not of this process, and 1 for everything else.
 //!
 //! One multi-thread tokio runtime serves all: the loop is one task among others, fsyncs happen on threads for blocking
@@ -15,7 +15,12 @@
 mod predecessor;
 mod sockets;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args as _;
 use rustix::{fs::Mode, process::umask};
@@ -28,19 +33,18 @@ use tokio::{
 
 use super::{
     CliError, Exit, Format, Globals,
-    config::{self, ClusterSource, Overrides, Plaintext, Settings},
+    config::{self, ClusterSource, Listen, Overrides, Plaintext, Settings, memory},
     output,
     signals::StopSignals,
 };
 use crate::{
-    api::Consistency,
     durable::{Recovered, RecoveredState},
-    pool::Query,
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
     server::{
+        admin::{self, AdminConfig},
         drain::{self, Draining},
         grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
-        native,
+        health, native,
     },
     storage::{self, OpenError, Store, Wanted},
     system::SystemEnvironment,
@@ -51,12 +55,12 @@ use crate::{
     types::{ClusterId, DiskId, ShardId},
 };
 
-/// How long one try of the read that tells readiness may take.
-const READINESS_READ: Duration = Duration::from_secs(2);
-/// How long clients may take to be answered at the end; the gRPC side has the same bound of its own.
+/// How often a long start says how far it has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long clients may take to hear their answers at the end; the gRPC side has the same bound of its own.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// How long the node may then take to stop.
-const STOP_MAX: Duration = Duration::from_secs(3);
+/// How long the node may take to stop: what was proposed is answered for 2 s, and its store is given 2 s more.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -109,6 +113,8 @@ struct Running {
     drain: drain::Drain,
     /// The gRPC server and the native one.
     servers: JoinSet<Result<(), CliError>>,
+    /// The admin side, which is served to the end, so that probes see it coming.
+    _admin: JoinSet<Infallible>,
     quic: Quic,
 }
 
@@ -121,8 +127,13 @@ impl Running {
         let tls = NodeTls::load(&settings.tls, cluster, settings.node)?;
         let grpc_config = settings.grpc.map(|grpc| grpc_config(&grpc, &tls));
         let (store, recovered) = open_store(&settings, cluster).await?;
+        check_memory(&recovered)?;
         let grpc = match settings.grpc {
             Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
+            None => None,
+        };
+        let admin_listener = match settings.admin_listen {
+            Some(listen) => Some((sockets::bind_admin(listen).await?, admin_config(&settings, listen))),
             None => None,
         };
         let (transport, clients, quic) = sockets::bind_quic(&settings, tls)?;
@@ -135,8 +146,12 @@ impl Running {
         if let (Some(listener), Some(config)) = (grpc, grpc_config) {
             servers.spawn(serve_grpc(listener, config, handle.clone(), draining.clone()));
         }
+        let mut admin = JoinSet::new();
+        if let Some((listener, config)) = admin_listener {
+            admin.spawn(admin::serve(listener, config, handle.clone(), draining.clone()));
+        }
         tokio::spawn(tell_readiness(handle.clone(), draining));
-        Ok(Self { node: handle, ended: task, drain, servers, quic })
+        Ok(Self { node: handle, ended: task, drain, servers, _admin: admin, quic })
     }
 
     async fn until_stopped(mut self, signals: &mut StopSignals) -> Result<Exit, CliError> {
@@ -163,19 +178,22 @@ impl Running {
         }
     }
 
-    /// Lets what was accepted be answered, then stops the node.
-    async fn stop(mut self) -> Result<Exit, CliError> {
-        self.drain.begin();
-        let drained = async { while self.servers.join_next().await.is_some() {} };
-        if timeout(DRAIN_MAX, drained).await.is_err() {
+    /// Stops the node, and the servers once they have passed on what it answers. Both at once: were the node to go on until
+    /// nobody waits, it would go on proposing, and behind a disk that stalls the servers would leave before they know what
+    /// became of anything. Peers are left last, since the node hands leadership over.
+    async fn stop(self) -> Result<Exit, CliError> {
+        let Self { node, ended: mut task, drain, mut servers, quic, _admin } = self;
+        drain.begin();
+        let stopped = timeout(STOP_MAX, async {
+            node.stop().await;
+            (&mut task).await
+        });
+        let drained = timeout(DRAIN_MAX, async { while servers.join_next().await.is_some() {} });
+        let (stopped, drained) = tokio::join!(stopped, drained);
+        if drained.is_err() {
             tracing::warn!("clients were still waiting after {} s", DRAIN_MAX.as_secs());
         }
-        let stopped = timeout(STOP_MAX, async {
-            self.node.stop().await;
-            (&mut self.ended).await
-        });
-        let stopped = stopped.await;
-        self.quic.close().await;
+        quic.close().await;
         match stopped {
             Ok(stopped) => ended(stopped),
             Err(_) => Err(CliError::new(Exit::Other, "NOT_STOPPED", "the node did not stop in time and was left")),
@@ -194,12 +212,35 @@ fn grpc_config(grpc: &config::Grpc, tls: &NodeTls) -> GrpcConfig {
     GrpcConfig { tls, reflection: grpc.reflection, ..GrpcConfig::default() }
 }
 
+fn admin_config(settings: &Settings, Listen(listen): Listen) -> AdminConfig {
+    AdminConfig { listen, store_file: Some(storage::file(&settings.data_dir, settings.node)) }
+}
+
 /// Reading the log back may take long, and blocks.
 async fn open_store(settings: &Settings, cluster: ClusterId) -> Result<(Store, Recovered), CliError> {
     let data_dir = settings.data_dir.clone();
     let wanted = Wanted { cluster, shard: ShardId::FIRST, replica: settings.node };
-    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random())));
+    let opened = spawn_blocking(move || storage::open(&data_dir, wanted, DiskId(rand::random()), log_progress()));
     Ok(opened.await.map_err(defect)??)
+}
+
+/// Logs how far the store has been read: about once a second, hence never when that takes less.
+fn log_progress() -> impl Fn(storage::Progress) + Send + 'static {
+    let last = Cell::new(Instant::now());
+    move |storage::Progress { phase, read_bytes, file_bytes }| {
+        if last.get().elapsed() >= PROGRESS_INTERVAL {
+            last.set(Instant::now());
+            let percent = read_bytes.saturating_mul(100) / file_bytes.max(1);
+            tracing::info!(percent = percent.min(100), read_bytes, file_bytes, "{phase}");
+        }
+    }
+}
+
+/// A cluster keeps the limits that it was founded with, whatever the file says by now.
+fn check_memory(recovered: &Recovered) -> Result<(), CliError> {
+    let RecoveredState::Founded(log) = &recovered.state else { return Ok(()) };
+    memory::check(&log.snapshot.meta.founders.limits, memory::of_machine())
+        .map_err(|small| CliError::new(Exit::Usage, "MEMORY_TOO_SMALL", small.to_string()).hint(small.help()))
 }
 
 fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {
@@ -207,9 +248,11 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         founders: settings.members.iter().map(|member| member.id).collect(),
         heartbeat_ticks: settings.timing.heartbeat_ticks,
         election_ticks: settings.timing.election_ticks,
-        snapshots: Default::default(),
+        snapshots: settings.snapshots,
+        snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
+        accept_clock: settings.accept_clock,
     };
     let environment = SystemEnvironment::new(settings.timing.tick);
     Node::start(config, recovered, transport, Blocking::new(store), environment)
@@ -231,6 +274,7 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
         node = settings.node.0,
         quic = %settings.quic_listen,
         grpc,
+        admin = settings.admin_listen.map_or("off".to_owned(), |listen| listen.to_string()),
         data_dir = %settings.data_dir.display(),
         recovered_index,
         "starting"
@@ -241,8 +285,8 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
 async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
     let ready = async {
         loop {
-            if let Ok(read) = node.read(Query::first_pools(), Consistency::Linearizable, READINESS_READ).await {
-                return read.index;
+            if let Ok(index) = health::can_read(&node).await {
+                return index;
             }
             // Refusals may come at once, while the cluster is not founded.
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -297,6 +341,11 @@ fn ended(stopped: Result<Stopped, JoinError>) -> Result<Exit, CliError> {
             Exit::Other,
             "STORE_FAILED",
             "what was acknowledged is on the other nodes; check the disk before starting again",
+        ),
+        Stopped::Clock(_) => (
+            Exit::Usage,
+            "CLOCK_IMPLAUSIBLE",
+            "nothing was done. Set the clock right; or, if it is right, start once with --accept-clock",
         ),
         Stopped::Entropy(_) => (Exit::Other, "NO_ENTROPY", "the node did not start; nothing was done"),
     };

@@ -1,4 +1,4 @@
-//! Where a node listens: both sockets, bound before anything is promised, with errors that say what to do.
+//! Where a node listens: its sockets, bound before anything is promised, with errors that say what to do.
 
 use std::{
     io,
@@ -27,6 +27,14 @@ use crate::{
 pub async fn bind_grpc(listen: Listen) -> Result<TcpListener, CliError> {
     let address = on_this_machine(listen);
     TcpListener::bind(address).await.map_err(|error| unusable(address, Protocol::Tcp, "--grpc-listen", &error))
+}
+
+/// Binds the admin side.
+///
+/// # Errors
+/// The address cannot be had.
+pub async fn bind_admin(Listen(address): Listen) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address).await.map_err(|error| unusable(address, Protocol::Tcp, "--admin-listen", &error))
 }
 
 /// Binds the native side, and begins to dial the peers.

@@ -158,3 +158,27 @@ fn state_and_handle_can_change_threads() {
     machine.apply(Index(2), &[]);
     assert_eq!((handle.index(), machine.applied()), (Index(1), Index(2)));
 }
+
+#[test]
+fn a_pool_is_read_whole_up_to_a_bound_and_page_by_page_beyond_it() {
+    let mut bench = Bench::new(Limits::default());
+    let add = |bench: &mut Bench, numbers: std::ops::Range<usize>| {
+        let item = |n| Action::UpdateItem {
+            item: id(&format!("{n}")),
+            stock: Stock::Unlimited,
+            weight: Weight(1),
+            create: true,
+        };
+        let commands: Vec<_> = numbers.map(|n| bench.command(item(n))).collect();
+        commands.chunks(BATCH_COMMANDS_MAX).for_each(|chunk| _ = bench.apply(chunk.to_vec()));
+    };
+    add(&mut bench, 0..WHOLE_POOL_ITEMS_MAX);
+    let whole = Query::Pool(PoolId::default_pool());
+    assert!(matches!(bench.machine.query(&whole), Answer::Pool(pool) if pool.items.len() == WHOLE_POOL_ITEMS_MAX));
+    add(&mut bench, WHOLE_POOL_ITEMS_MAX..WHOLE_POOL_ITEMS_MAX + 1);
+    assert_eq!(bench.machine.query(&whole), Answer::Refused(Refusal::TooLong));
+    let after = Some(id(&format!("{}", WHOLE_POOL_ITEMS_MAX - 1)));
+    let page = Query::Items { pool: PoolId::default_pool(), after, limit: PAGE_LEN_MAX };
+    let Answer::Items { summary, items, more } = bench.machine.query(&page) else { panic!("a page") };
+    assert_eq!((summary.items as usize, items.len(), more), (WHOLE_POOL_ITEMS_MAX + 1, 1, false));
+}

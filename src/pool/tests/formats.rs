@@ -44,6 +44,8 @@ fn actions() -> Vec<Action> {
         Action::PausePool,
         Action::ResumePool,
         Action::ImportCatalog { items: items(), draw_seq: DrawSeq(41) },
+        Action::UpdatePool { policy: Some(Policy::Fallback(mud())), require_key: None, etag: Version(3) },
+        Action::UpdatePool { policy: None, require_key: Some(true), etag: Version(3) },
     ]
 }
 
@@ -94,6 +96,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::KeyExpired { floor, now },
         Refusal::KeyFromFuture { floor, now },
         Refusal::KeyTableFull,
+        Refusal::FallbackFinite,
+        Refusal::TooLong,
     ]
 }
 

@@ -34,7 +34,7 @@ fn any_action() -> impl Strategy<Value = Action> {
     let etag = || prop::option::of((0u64..6).prop_map(Version));
     let entry = (item(), stock(), weight()).prop_map(|(item, stock, weight)| CatalogItem { item, stock, weight });
     let items = || prop::collection::vec(entry.clone(), 0..3);
-    let policy = prop_oneof![Just(Policy::Renormalize), Just(Policy::Miss), item().prop_map(Policy::Fallback)];
+    let policy = || prop_oneof![Just(Policy::Renormalize), Just(Policy::Miss), item().prop_map(Policy::Fallback)];
     prop_oneof![
         6 => (0u16..30).prop_map(|count| Action::Draw { count }),
         3 => (item(), 0u32..6).prop_map(|(item, quantity)| Action::Claim { item, quantity }),
@@ -44,8 +44,10 @@ fn any_action() -> impl Strategy<Value = Action> {
         2 => (item(), stock(), weight(), any::<bool>())
             .prop_map(|(item, stock, weight, create)| Action::UpdateItem { item, stock, weight, create }),
         1 => (item(), etag()).prop_map(|(item, etag)| Action::RemoveItem { item, etag }),
-        2 => (policy, items(), any::<bool>())
+        2 => (policy(), items(), any::<bool>())
             .prop_map(|(policy, items, require_key)| Action::CreatePool { policy, items, require_key }),
+        1 => (prop::option::of(policy()), prop::option::of(any::<bool>()), 0u64..9)
+            .prop_map(|(policy, require_key, etag)| Action::UpdatePool { policy, require_key, etag: Version(etag) }),
         1 => Just(Action::PausePool),
         2 => Just(Action::ResumePool),
         1 => (items(), 0u64..99).prop_map(|(items, seq)| Action::ImportCatalog { items, draw_seq: DrawSeq(seq) }),

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
@@ -17,6 +17,7 @@ struct Bench {
     requests: Requests,
     admission: Arc<Admission>,
     ids: u64,
+    now_ms: u64,
 }
 
 fn key(number: u8) -> RequestKey {
@@ -48,15 +49,22 @@ const NOT_PROPOSED: ProposalResult = ProposalResult::NotProposed { leader: None 
 
 impl Bench {
     fn new(view: View) -> Self {
-        let mut requests = Requests::default();
+        let pace = Pace::new(Duration::from_millis(50));
+        let mut requests = Requests::new(ServerKeys::new(ReplicaId(1), 7), pace);
+        requests.handle_time(Millis(1_000));
         requests.handle_view(view);
-        Self { requests, admission: Arc::default(), ids: 0 }
+        Self { requests, admission: Arc::default(), ids: 0, now_ms: 0 }
+    }
+
+    /// The time, in ticks of 50 ms.
+    fn now(&self) -> Now {
+        Now { tick: Tick(self.now_ms / 50), at: Duration::from_millis(self.now_ms) }
     }
 
     fn accept(&mut self, command: Measured, deadline: u64) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let permit = self.admission.enter(command.bytes).unwrap();
-        self.requests.accept(command, Waiter { reply, deadline: Tick(deadline), permit });
+        let permit = self.admission.enter(&command).unwrap();
+        self.requests.accept(command, Waiter { reply, deadline: Tick(deadline), permit }, self.now());
         answer
     }
 
@@ -71,23 +79,46 @@ impl Bench {
     }
 
     fn propose(&mut self) -> ProposalId {
-        let id = self.id();
-        self.requests.propose(id);
+        let (id, now) = (self.id(), self.now());
+        self.requests.propose(id, now);
         id
     }
 
     fn forward(&mut self, to: ReplicaId, now: u64) -> ProposalId {
-        let id = self.id();
-        self.requests.forward(id, to, Tick(now));
+        self.now_ms = 50 * now;
+        let (id, now) = (self.id(), self.now());
+        self.requests.forward(id, to, now);
         id
     }
 
     fn tell(&mut self, id: ProposalId, teller: Teller, result: ProposalResult) {
-        self.requests.handle_result(id, teller, result, Tick(0), |time| RequestKey::new(time, [0xff; 10]));
+        let now = self.now();
+        self.requests.handle_result(id, teller, result, now);
     }
 
-    fn waits_to_be_sent(&self) -> bool {
-        self.requests.peek().is_some()
+    /// The key of the next one to be sent.
+    fn next(&mut self) -> Option<RequestKey> {
+        let now = self.now();
+        self.requests.peek(now).map(|command| command.command.key)
+    }
+
+    fn waits_to_be_sent(&mut self) -> bool {
+        self.next().is_some()
+    }
+
+    /// The command of the next one, which is proposed.
+    fn take(&mut self) -> Command {
+        let (id, now) = (self.id(), self.now());
+        self.requests.propose(id, now).command
+    }
+
+    /// A request is proposed, and decided so many milliseconds later.
+    fn decide_one(&mut self, took_ms: u64) {
+        let mut answer = self.accept(draw(key(200), KeyOrigin::Caller, 1), u64::MAX);
+        let id = self.propose();
+        self.now_ms += took_ms;
+        self.tell(id, Teller::Here, applied());
+        answer.try_recv().unwrap().unwrap();
     }
 }
 
@@ -127,7 +158,7 @@ fn the_same_key_is_sent_again_after_a_pause_when_the_leader_says_no() {
         bench.tell(id, Teller::Peer(PEER), result);
         assert!(!bench.waits_to_be_sent(), "not at once: that would spin");
         bench.requests.handle_tick(Tick(PAUSE_TICKS));
-        assert_eq!(bench.requests.peek().unwrap().command.key, key(1));
+        assert_eq!(bench.next(), Some(key(1)));
     }
 }
 
@@ -191,12 +222,12 @@ fn at_the_deadline_what_never_left_is_surely_not_applied() {
     assert!(answer.try_recv().is_err());
     bench.requests.handle_tick(Tick(40));
     assert_eq!(answer.try_recv().unwrap(), Err(NotApplied::NoLeader.into()));
-    assert!(bench.requests.is_empty() && !bench.waits_to_be_sent());
+    assert!(!bench.waits_to_be_sent() && bench.requests.is_empty());
 
     let mut bench = Bench::new(view(1, Leader::Here));
     let mut answer = bench.caller();
     bench.requests.handle_tick(Tick(40));
-    assert_eq!(answer.try_recv().unwrap(), Err(overloaded().into()), "there is a leader, but no turn came");
+    assert_eq!(answer.try_recv().unwrap(), Err(overloaded(10).into()), "there is a leader, but no turn came");
 }
 
 /// What happens to a bench's request.
@@ -283,15 +314,34 @@ fn a_request_that_differs_in_anything_is_sent_on_its_own() {
 }
 
 #[test]
-fn a_key_made_here_that_was_too_old_is_replaced_once_it_is_sure_that_nothing_was_done() {
+fn a_key_made_here_that_is_refused_for_its_time_is_replaced_once_it_is_sure_that_nothing_was_done() {
+    for refused in [expired(), outcome(Err(Refusal::KeyFromFuture { now: Millis(5_000), floor: Millis(0) }))] {
+        let mut bench = Bench::new(view(1, Leader::Here));
+        let mut answer = bench.accept(draw(key(1), KeyOrigin::Server, 1), 40);
+        let id = bench.propose();
+        bench.tell(id, Teller::Here, refused);
+        assert_eq!(bench.next().unwrap().time(), Millis(5_000));
+        let id = bench.propose();
+        bench.tell(id, Teller::Here, applied());
+        assert_eq!(answer.try_recv().unwrap().unwrap().key.time(), Millis(5_000));
+    }
+}
+
+#[test]
+fn a_key_made_here_is_of_the_cluster_time_at_its_first_sending_and_stays() {
     let mut bench = Bench::new(view(1, Leader::Here));
-    let mut answer = bench.accept(draw(key(1), KeyOrigin::Server, 1), 40);
-    let id = bench.propose();
-    bench.tell(id, Teller::Here, expired());
-    assert_eq!(bench.requests.peek().unwrap().command.key.time(), Millis(5_000));
-    let id = bench.propose();
-    bench.tell(id, Teller::Here, applied());
-    assert_eq!(answer.try_recv().unwrap().unwrap().key.time(), Millis(5_000));
+    bench.requests.handle_time(Millis(0));
+    let _answers = [KeyOrigin::Server, KeyOrigin::Caller].map(|origin| bench.accept(draw(key(1), origin, 1), 40));
+    assert!(!bench.waits_to_be_sent(), "there is no time yet");
+    let mut made = Vec::new();
+    for (term, time) in [(1, 2_000), (2, 3_000)] {
+        bench.requests.handle_time(Millis(time));
+        bench.requests.handle_view(view(term, Leader::Here));
+        made.push(bench.take().key);
+        assert_eq!(bench.take().key, key(1), "a caller's is the caller's");
+    }
+    assert_eq!((made[0].time(), made[0].is_server_made()), (Millis(2_000), true));
+    assert_eq!(made[0], made[1], "a second copy has the same");
 }
 
 #[test]
@@ -303,7 +353,10 @@ fn a_key_that_was_too_old_for_a_second_copy_leaves_the_outcome_unknown_whoever_m
         bench.requests.handle_view(view(2, Leader::Here));
         let id = bench.propose();
         bench.tell(id, Teller::Here, expired());
-        assert_eq!(answer.try_recv().unwrap(), Err(unknown()), "{origin:?}");
+        let answer = answer.try_recv().unwrap();
+        assert!(
+            matches!(answer, Err(Failure::Unknown { key: told }) if (told == key(1)) == (origin == KeyOrigin::Caller))
+        );
     }
 }
 
@@ -323,12 +376,7 @@ fn requests_that_are_sent_again_keep_their_order() {
     let answers: Vec<_> = (1..=3).map(|n| bench.accept(draw(key(n), KeyOrigin::Caller, 1), 40)).collect();
     (0..3).for_each(|_| _ = bench.propose());
     bench.requests.handle_view(view(2, Leader::Here));
-    let order: Vec<_> = (0..3)
-        .map(|_| {
-            let id = bench.id();
-            bench.requests.propose(id).command.key
-        })
-        .collect();
+    let order: Vec<_> = (0..3).map(|_| bench.take().key).collect();
     assert_eq!(order, [key(1), key(2), key(3)]);
     drop(answers);
 }
@@ -342,5 +390,126 @@ fn however_the_node_ends_everybody_hears_the_truth_and_gives_the_place_back() {
     drop(bench.requests);
     assert_eq!(sent.try_recv().unwrap(), Err(unknown()));
     assert_eq!(unsent.try_recv().unwrap(), Err(NotApplied::Draining.into()));
-    bench.admission.enter(crate::runtime::PENDING_BYTES_MAX).expect("both places are free");
+    assert_eq!(bench.admission.waiting(), (0, 0), "both places are free");
+}
+
+#[test]
+fn who_stops_refuses_what_was_not_sent_and_pursues_what_was() {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let mut sent = bench.caller();
+    let id = bench.propose();
+    let mut unsent = bench.accept(draw(key(2), KeyOrigin::Caller, 1), 40);
+    bench.requests.handle_stop();
+    assert_eq!(unsent.try_recv().unwrap(), Err(NotApplied::Draining.into()));
+    assert!(!bench.waits_to_be_sent());
+    bench.requests.handle_view(view(2, Leader::Here));
+    let again = bench.propose();
+    bench.tell(id, Teller::Here, applied());
+    bench.tell(again, Teller::Here, applied());
+    sent.try_recv().unwrap().unwrap();
+
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let mut given_back = bench.caller();
+    let id = bench.propose();
+    bench.requests.handle_stop();
+    bench.tell(id, Teller::Here, NOT_PROPOSED);
+    assert_eq!(given_back.try_recv().unwrap(), Err(NotApplied::Draining.into()), "it is not sent again");
+    assert!(bench.requests.is_empty());
+}
+
+#[test]
+fn what_cannot_be_decided_in_time_is_turned_away_when_its_turn_comes() {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    bench.decide_one(200);
+    assert_eq!(bench.now().tick, Tick(4));
+    let mut short = bench.accept(draw(key(1), KeyOrigin::Caller, 1), 7);
+    let mut shorter = bench.accept(draw(key(2), KeyOrigin::Caller, 1), 7);
+    let mut long = bench.accept(draw(key(3), KeyOrigin::Caller, 1), 8);
+    assert_eq!(bench.next(), Some(key(1)), "with nothing on its way, it is sent to see how long it takes now");
+    bench.propose();
+    assert_eq!(bench.next(), Some(key(3)));
+    assert_eq!(shorter.try_recv().unwrap(), Err(overloaded(200).into()));
+    assert!(short.try_recv().is_err() && long.try_recv().is_err());
+    assert_eq!(bench.requests.turned_away().too_late, 1);
+    // What was sent once is never taken back, however late it is.
+    let id = bench.propose();
+    bench.requests.handle_view(view(2, Leader::Here));
+    bench.now_ms = 7 * 50 + 49;
+    assert_eq!(bench.next(), Some(key(1)));
+    bench.propose();
+    let again = bench.propose();
+    bench.tell(id, Teller::Here, applied());
+    bench.tell(again, Teller::Here, applied());
+    long.try_recv().unwrap().unwrap();
+}
+
+#[test]
+fn a_standing_queue_turns_the_newest_away_but_not_who_asks_again() {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let _waiting: Vec<_> = (1..=4).map(|n| bench.accept(draw(key(n), KeyOrigin::Caller, 1), 400)).collect();
+    for at in [60, 160] {
+        bench.now_ms = at;
+        bench.propose();
+    }
+    for origin in [KeyOrigin::Caller, KeyOrigin::Server] {
+        let mut newest = bench.accept(draw(key(9), origin, 1), 400);
+        assert_eq!(newest.try_recv().unwrap(), Err(overloaded(160).into()));
+    }
+    assert_eq!(bench.requests.turned_away().shed, 2);
+    for open in [1, 4] {
+        let mut again = bench.accept(draw(key(open), KeyOrigin::Caller, 1), 400);
+        assert!(again.try_recv().is_err(), "it waits with the first, sent or not");
+    }
+    assert_eq!(bench.admission.waiting().0, 4, "and takes no place");
+    bench.propose();
+    bench.propose();
+    let mut newest = bench.accept(draw(key(9), KeyOrigin::Caller, 1), 400);
+    assert!(newest.try_recv().is_err(), "the queue was empty");
+}
+
+#[test]
+fn who_came_in_beside_the_others_is_for_an_open_request_alone() {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let mut first = bench.caller();
+    let big = Measured { bytes: crate::runtime::PENDING_BYTES_MAX - 1_000, ..draw(key(9), KeyOrigin::Caller, 1) };
+    let full = bench.admission.enter(&big).unwrap();
+    let wide = |n| Measured { bytes: 2_000, ..draw(key(n), KeyOrigin::Caller, 1) };
+    let mut again = bench.accept(wide(1), 40);
+    let mut other = bench.accept(wide(2), 40);
+    assert_eq!(other.try_recv().unwrap(), Err(overloaded(10).into()));
+    drop(full);
+    let id = bench.propose();
+    bench.tell(id, Teller::Here, applied());
+    assert_eq!(first.try_recv().unwrap(), again.try_recv().unwrap());
+}
+
+#[test]
+fn no_more_is_on_its_way_to_the_leader_than_it_takes() {
+    let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
+    let mut sent = Vec::new();
+    let actors = (0..3).map(|n| format!("client {n}").parse().unwrap());
+    let commands = actors.flat_map(|actor: Actor| std::iter::repeat_n(actor, WINDOW_COMMANDS_MAX / 2));
+    let answers: Vec<_> = (0..)
+        .zip(commands)
+        .map(|(n, actor)| {
+            let mut command = draw(RequestKey::new(Millis(n), [1; 10]), KeyOrigin::Caller, 1);
+            command.command.actor = actor;
+            bench.accept(command, 400)
+        })
+        .collect();
+    let now = bench.now();
+    while bench.requests.peek_forward(now).is_some() {
+        sent.push(bench.forward(PEER, 0));
+    }
+    assert_eq!(sent.len(), WINDOW_COMMANDS_MAX);
+    bench.tell(sent[0], Teller::Peer(PEER), applied());
+    assert!(bench.requests.peek_forward(now).is_some(), "an answer makes room");
+    drop(answers);
+    let big = |bytes| Measured { bytes, ..draw(key(1), KeyOrigin::Caller, 1) };
+    let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
+    let _answers =
+        [bench.accept(big(WINDOW_BYTES_MAX + 1), 400), bench.accept(draw(key(2), KeyOrigin::Caller, 1), 400)];
+    assert!(bench.requests.peek_forward(now).is_some(), "one of any length");
+    bench.forward(PEER, 0);
+    assert!(bench.requests.peek_forward(now).is_none());
 }

@@ -3,18 +3,19 @@
 use tonic::{Request, Response, Status};
 
 use crate::{
-    api::NodeStatus,
+    api::{Consistency, NodeStatus, Read},
+    pool::{Answer, Query, Verification},
     replica,
     runtime::NodeHandle,
     server::{
         deadline,
         proto::v1::{
-            GetStatusRequest, GetStatusResponse, Matched, Role, TransferLeadershipRequest, TransferLeadershipResponse,
-            cluster_server,
+            GetDigestRequest, GetDigestResponse, GetStatusRequest, GetStatusResponse, Matched, Role,
+            TransferLeadershipRequest, TransferLeadershipResponse, VerifyRequest, VerifyResponse, cluster_server,
         },
         status,
     },
-    types::ReplicaId,
+    types::{Index, ReplicaId},
 };
 
 /// `tombola.v1.Cluster`.
@@ -36,6 +37,23 @@ impl cluster_server::Cluster for Cluster {
         Ok(Response::new(told(node)))
     }
 
+    async fn get_digest(&self, request: Request<GetDigestRequest>) -> Result<Response<GetDigestResponse>, Status> {
+        let index = Index(request.into_inner().index);
+        let digest = self.node.history_at(index).await.map_err(|failure| status::of_failure(&failure, None))?;
+        let digest = digest.ok_or_else(|| status::index_out_of_range(index))?;
+        Ok(Response::new(GetDigestResponse { history_digest: digest.to_string() }))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        let timeout = deadline::of_metadata(request.metadata());
+        let read = self.node.read(Query::Verify, Consistency::Stale, timeout).await;
+        let Read { index, now, answer } = read.map_err(|failure| status::of_failure(&failure, None))?;
+        let Answer::Verified(Verification { pools, items, keys, violations }) = answer else {
+            return Err(status::unexpected_answer());
+        };
+        Ok(Response::new(VerifyResponse { index: index.0, now_ms: now.0, pools, items, keys, violations }))
+    }
+
     async fn transfer_leadership(
         &self,
         request: Request<TransferLeadershipRequest>,
@@ -55,7 +73,7 @@ fn told(node: NodeStatus) -> GetStatusResponse {
         replica::Role::Candidate => Role::Candidate,
         replica::Role::Leader => Role::Leader,
     };
-    let matched = |&(ReplicaId(node_id), index): &(ReplicaId, crate::types::Index)| Matched { node_id, index: index.0 };
+    let matched = |&(ReplicaId(node_id), index): &(ReplicaId, Index)| Matched { node_id, index: index.0 };
     GetStatusResponse {
         cluster_id: cluster.to_string(),
         node_id: replica.replica.0,
@@ -70,6 +88,8 @@ fn told(node: NodeStatus) -> GetStatusResponse {
         voters: voters.into_iter().map(|voter| voter.0).collect(),
         matched: replica.matched.iter().map(matched).collect(),
         transferring: replica.transferring,
+        first_index: replica.first_index.0,
+        snapshot_index: replica.snapshot_index.0,
         version,
     }
 }

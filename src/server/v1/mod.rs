@@ -14,20 +14,25 @@ use tonic::{Request, Response, Status};
 pub use cluster::Cluster;
 pub(super) use words::receipt;
 
-use self::words::{ITEMS_PER_PAGE_MAX, found, pool_id, request_key};
+use self::words::{found, next_page, page_after, page_len, pool_id, request_key};
 use super::{
     caller, deadline,
     proto::v1::{
-        AdjustItemRequest, AdjustItemResponse, ClaimRequest, ClaimResponse, CreatePoolRequest, CreatePoolResponse,
-        DrawRequest, DrawResponse, Expired, GetOutcomeRequest, GetOutcomeResponse, GetPoolRequest, GetPoolResponse,
-        ListPoolsRequest, ListPoolsResponse, NotSeen, RemoveItemRequest, RemoveItemResponse, UpdateItemRequest,
-        UpdateItemResponse, get_outcome_response::Found, reward_pool_server,
+        AdjustItemRequest, AdjustItemResponse, ClaimRequest, ClaimResponse, CreatePoolRequest, DrawRequest,
+        DrawResponse, Expired, GetOutcomeRequest, GetOutcomeResponse, GetPoolRequest, GetPoolResponse,
+        ImportCatalogRequest, ImportCatalogResponse, ItemResponse, ListItemsRequest, ListItemsResponse,
+        ListPoolsRequest, ListPoolsResponse, NotSeen, PausePoolRequest, PoolResponse, RemoveItemRequest,
+        RemoveItemResponse, ResumePoolRequest, SetItemRequest, UpdateItemRequest, UpdatePoolRequest,
+        get_outcome_response::Found, reward_pool_server,
     },
     status,
 };
 use crate::{
     api::{Answered, Consistency, Read, Request as Mutation},
-    pool::{Action, Actor, Answer, DRAWS_PER_COMMAND_MAX, Query, Remembered, Version, Weight},
+    pool::{
+        Action, Actor, Answer, DRAWS_PER_COMMAND_MAX, DrawSeq, ItemState, PAGE_LEN_MAX, PoolSummary, Query, Refusal,
+        Remembered, Stock, Version, Weight,
+    },
     runtime::NodeHandle,
 };
 
@@ -74,6 +79,42 @@ impl RewardPool {
         let read = self.node.read(query, consistency, asked.timeout).await;
         read.map_err(|failure| status::of_failure(&failure, None))
     }
+
+    async fn page(
+        &self,
+        asked: Asked,
+        pool: String,
+        stale: bool,
+        limit: u16,
+        page_token: String,
+    ) -> Result<Page, Status> {
+        let query = Query::Items { pool: pool_id(pool)?, after: page_after(page_token)?, limit };
+        let read = self.read(asked, query, stale).await?;
+        match read.answer {
+            Answer::Items { summary, items, more } => {
+                let next = next_page(items.last().map(|item| item.id.as_str()), more);
+                Ok(Page { index: read.index.0, now_ms: read.now.0, summary, items, next })
+            }
+            Answer::Refused(Refusal::ItemNotFound) => {
+                Err(status::malformed("page_token is of no item of the pool: start over"))
+            }
+            Answer::Refused(refusal) => Err(status::of_read_refusal(&refusal)),
+            _ => Err(status::unexpected_answer()),
+        }
+    }
+}
+
+/// Pools or items on a page, if the caller does not say.
+const LISTED_DEFAULT: u16 = 100;
+
+/// A page of a pool's items.
+struct Page {
+    index: u64,
+    now_ms: u64,
+    summary: PoolSummary,
+    items: Vec<ItemState>,
+    /// The next page's token.
+    next: String,
 }
 
 /// Takes the message that `$kind` of [`Found`] holds.
@@ -109,32 +150,31 @@ impl reward_pool_server::RewardPool for RewardPool {
 
     async fn get_pool(&self, request: Request<GetPoolRequest>) -> Result<Response<GetPoolResponse>, Status> {
         let (asked, GetPoolRequest { pool, stale, page_size, page_token }) = Asked::split(request);
-        let page_size = match page_size {
-            0 => ITEMS_PER_PAGE_MAX,
-            _ => in_range::<u32>("page_size", page_size, ITEMS_PER_PAGE_MAX as u32)? as usize,
-        };
-        let read = self.read(asked, Query::Pool(pool_id(pool)?), stale).await?;
-        match read.answer {
-            Answer::Pool(state) => {
-                let (items, next_page_token) = words::page(&state.items, page_size, &page_token)?;
-                let pool = Some(words::pool(&state.summary));
-                let (index, now_ms) = (read.index.0, read.now.0);
-                Ok(Response::new(GetPoolResponse { index, now_ms, pool, items, next_page_token }))
-            }
-            Answer::Refused(refusal) => Err(status::of_read_refusal(&refusal)),
-            _ => Err(status::unexpected_answer()),
-        }
+        let limit = page_len(page_size, PAGE_LEN_MAX)?;
+        let Page { index, now_ms, summary, items, next } = self.page(asked, pool, stale, limit, page_token).await?;
+        let (pool, items) = (Some(words::pool(&summary)), items.iter().map(words::item).collect());
+        Ok(Response::new(GetPoolResponse { index, now_ms, pool, items, next_page_token: next }))
+    }
+
+    async fn list_items(&self, request: Request<ListItemsRequest>) -> Result<Response<ListItemsResponse>, Status> {
+        let (asked, ListItemsRequest { pool, stale, page_size, page_token }) = Asked::split(request);
+        let limit = page_len(page_size, LISTED_DEFAULT)?;
+        let Page { index, now_ms, items, next, .. } = self.page(asked, pool, stale, limit, page_token).await?;
+        let items = items.iter().map(words::item).collect();
+        Ok(Response::new(ListItemsResponse { index, now_ms, items, next_page_token: next }))
     }
 
     async fn list_pools(&self, request: Request<ListPoolsRequest>) -> Result<Response<ListPoolsResponse>, Status> {
-        let (asked, ListPoolsRequest { stale }) = Asked::split(request);
-        let read = self.read(asked, Query::first_pools(), stale).await?;
-        let Answer::Pools { pools, .. } = read.answer else { return Err(status::unexpected_answer()) };
+        let (asked, ListPoolsRequest { stale, page_size, page_token }) = Asked::split(request);
+        let (after, limit) = (page_after(page_token)?, page_len(page_size, LISTED_DEFAULT)?);
+        let read = self.read(asked, Query::Pools { after, limit }, stale).await?;
+        let Answer::Pools { pools, more } = read.answer else { return Err(status::unexpected_answer()) };
+        let next_page_token = next_page(pools.last().map(|pool| pool.id.as_str()), more);
         let pools = pools.iter().map(words::pool).collect();
-        Ok(Response::new(ListPoolsResponse { index: read.index.0, now_ms: read.now.0, pools }))
+        Ok(Response::new(ListPoolsResponse { index: read.index.0, now_ms: read.now.0, pools, next_page_token }))
     }
 
-    async fn create_pool(&self, request: Request<CreatePoolRequest>) -> Result<Response<CreatePoolResponse>, Status> {
+    async fn create_pool(&self, request: Request<CreatePoolRequest>) -> Result<Response<PoolResponse>, Status> {
         let (asked, request) = Asked::split(request);
         let policy = words::policy(request.policy, request.fallback_item_id)?;
         let items = request.items.into_iter().map(words::catalog_item).collect::<Result<_, _>>()?;
@@ -142,7 +182,53 @@ impl reward_pool_server::RewardPool for RewardPool {
         expect!(self.submit(asked, request.pool, &request.key, action).await?, Pool)
     }
 
-    async fn update_item(&self, request: Request<UpdateItemRequest>) -> Result<Response<UpdateItemResponse>, Status> {
+    async fn update_pool(&self, request: Request<UpdatePoolRequest>) -> Result<Response<PoolResponse>, Status> {
+        let (asked, request) = Asked::split(request);
+        let policy = match request.policy {
+            Some(policy) => Some(words::policy(policy, request.fallback_item_id)?),
+            None if request.fallback_item_id.is_empty() => None,
+            None => return Err(status::malformed("fallback_item_id is for a policy, and there is none")),
+        };
+        let etag = Version(request.etag);
+        let action = Action::UpdatePool { policy, require_key: request.require_key, etag };
+        expect!(self.submit(asked, request.pool, &request.key, action).await?, Pool)
+    }
+
+    async fn pause_pool(&self, request: Request<PausePoolRequest>) -> Result<Response<PoolResponse>, Status> {
+        let (asked, PausePoolRequest { pool, key }) = Asked::split(request);
+        expect!(self.submit(asked, pool, &key, Action::PausePool).await?, Pool)
+    }
+
+    async fn resume_pool(&self, request: Request<ResumePoolRequest>) -> Result<Response<PoolResponse>, Status> {
+        let (asked, ResumePoolRequest { pool, key }) = Asked::split(request);
+        expect!(self.submit(asked, pool, &key, Action::ResumePool).await?, Pool)
+    }
+
+    async fn import_catalog(
+        &self,
+        request: Request<ImportCatalogRequest>,
+    ) -> Result<Response<ImportCatalogResponse>, Status> {
+        let (asked, ImportCatalogRequest { pool, key, items, last_request_id }) = Asked::split(request);
+        let items = items.into_iter().map(words::catalog_item).collect::<Result<_, _>>()?;
+        let action = Action::ImportCatalog { items, draw_seq: DrawSeq(last_request_id) };
+        expect!(self.submit(asked, pool, &key, action).await?, Imported)
+    }
+
+    async fn set_item(&self, request: Request<SetItemRequest>) -> Result<Response<ItemResponse>, Status> {
+        let (asked, request) = Asked::split(request);
+        let item = request.item_id.try_into().map_err(status::of_invalid_name)?;
+        let stock = words::stock(request.unlimited, request.quantity)?;
+        if request.etag.is_some() && !matches!(stock, Stock::Unlimited | Stock::Finite(0)) {
+            return Err(status::malformed(
+                "the stock of an item that is there is not set: leave quantity 0, or AdjustItem",
+            ));
+        }
+        let etag = request.etag.map(Version);
+        let action = Action::SetItem { item, weight: Weight(request.weight), stock, etag };
+        expect!(self.submit(asked, request.pool, &request.key, action).await?, Item)
+    }
+
+    async fn update_item(&self, request: Request<UpdateItemRequest>) -> Result<Response<ItemResponse>, Status> {
         let (asked, request) = Asked::split(request);
         let item = request.item_id.try_into().map_err(status::of_invalid_name)?;
         let stock = words::stock(request.unlimited, request.quantity)?;

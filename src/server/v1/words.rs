@@ -4,19 +4,19 @@ use tonic::Status;
 
 use crate::{
     api::Answered,
-    pool::{self, Claim, Effect, InvalidName, ItemId, ItemState, PoolId, PoolSummary, RequestKey, Step, Stock, Weight},
+    pool::{
+        self, Claim, Effect, InvalidName, ItemId, ItemState, PAGE_LEN_MAX, PoolId, PoolSummary, RequestKey, Step,
+        Stock, Weight,
+    },
     server::{
         proto::v1::{
-            AdjustItemResponse, CatalogItem, ClaimCode, ClaimResponse, CreatePoolResponse, DrawCode, DrawResponse,
-            DrawResult, DrawVia, Imported, Item, Policy, Pool, Receipt, Refused, RemoveItemResponse,
-            UpdateItemResponse, get_outcome_response::Found,
+            AdjustItemResponse, CatalogItem, ClaimCode, ClaimResponse, DrawCode, DrawResponse, DrawResult, DrawVia,
+            ImportCatalogResponse, Item, ItemResponse, Policy, Pool, PoolResponse, Receipt, Refused,
+            RemoveItemResponse, get_outcome_response::Found,
         },
         status,
     },
 };
-
-/// Most items in one answer.
-pub const ITEMS_PER_PAGE_MAX: usize = 1_000;
 
 /// A pool's name; empty stands for `default`.
 pub fn pool_id(text: String) -> Result<PoolId, Status> {
@@ -80,12 +80,12 @@ pub fn found(answered: &Answered) -> Found {
             };
             Found::Claim(ClaimResponse { receipt, request_id: seq.0, code: code.into(), remaining })
         }
-        Ok(Effect::ItemSet(state)) => Found::Item(UpdateItemResponse { receipt, item: Some(item(state)) }),
+        Ok(Effect::ItemSet(state)) => Found::Item(ItemResponse { receipt, item: Some(item(state)) }),
         Ok(Effect::Adjusted { remaining }) => Found::Adjusted(AdjustItemResponse { receipt, remaining: *remaining }),
         Ok(Effect::ItemRemoved { version }) => Found::Removed(RemoveItemResponse { receipt, version: version.0 }),
-        Ok(Effect::PoolSet { version }) => Found::Pool(CreatePoolResponse { receipt, version: version.0 }),
+        Ok(Effect::PoolSet { version }) => Found::Pool(PoolResponse { receipt, version: version.0 }),
         Ok(Effect::Imported { version, items }) => {
-            Found::Imported(Imported { receipt, version: version.0, items: *items })
+            Found::Imported(ImportCatalogResponse { receipt, version: version.0, items: *items })
         }
     }
 }
@@ -101,7 +101,8 @@ fn draw_result(request_id: u64, step: &Step) -> DrawResult {
     DrawResult { request_id, code: code.into(), item_id, via: via.into() }
 }
 
-fn item(state: &ItemState) -> Item {
+/// An item.
+pub fn item(state: &ItemState) -> Item {
     let (unlimited, remaining) = match state.stock {
         Stock::Finite(units) => (false, units),
         Stock::Unlimited => (true, 0),
@@ -135,25 +136,28 @@ pub fn pool(summary: &PoolSummary) -> Pool {
         last_request_id: summary.draw_seq.0,
         items: summary.items,
         key_floor_ms: summary.key_floor.0,
+        require_key: summary.require_key,
     }
 }
 
-/// The page after the item that `token` names (empty: the first), and the token of the next one.
-pub fn page(items: &[ItemState], size: usize, token: &str) -> Result<(Vec<Item>, String), Status> {
-    let start = match token {
-        "" => 0,
-        _ => {
-            let last = items.iter().position(|item| item.id.as_str() == token);
-            last.ok_or_else(|| status::malformed("page_token is of no item of the pool: start over"))? + 1
-        }
-    };
-    let rest = &items[start..];
-    let (page, more) = rest.split_at(size.min(rest.len()));
-    let next = match (page.last(), more.is_empty()) {
-        (Some(last), false) => last.id.to_string(),
-        _ => String::new(),
-    };
-    Ok((page.iter().map(item).collect(), next))
+/// How many are on a page: as asked, or `default` if not asked.
+pub fn page_len(asked: u32, default: u16) -> Result<u16, Status> {
+    match u16::try_from(asked) {
+        Ok(0) => Ok(default),
+        Ok(len) if len <= PAGE_LEN_MAX => Ok(len),
+        _ => Err(status::malformed(format!("page_size is {asked}: it must be 1 to {PAGE_LEN_MAX}"))),
+    }
+}
+
+/// What a page goes on from: the id that its token is, if it has one.
+pub fn page_after<I: TryFrom<String>>(token: String) -> Result<Option<I>, Status> {
+    let of_nothing = |_| status::malformed("page_token is not one that was given out: start over");
+    if token.is_empty() { Ok(None) } else { token.try_into().map(Some).map_err(of_nothing) }
+}
+
+/// The token of the next page, if there is one.
+pub fn next_page(last: Option<&str>, more: bool) -> String {
+    last.filter(|_| more).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -239,22 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn pages_cover_every_item_once() {
-        let items: Vec<_> = (0..7).map(|n| state(&format!("item-{n}"), Stock::Finite(n))).collect();
-        for size in 1..9 {
-            let (mut seen, mut token) = (vec![], String::new());
-            loop {
-                let (page, next) = page(&items, size, &token).unwrap();
-                assert!(page.len() <= size);
-                seen.extend(page.into_iter().map(|item| item.remaining));
-                if next.is_empty() {
-                    break;
-                }
-                token = next;
-            }
-            assert_eq!(seen, (0..7).collect::<Vec<_>>(), "pages of {size}");
-        }
-        assert!(page(&items, 3, "nothing").is_err());
-        assert_eq!(page(&[], 3, "").unwrap(), (vec![], String::new()));
+    fn a_page_has_a_length_and_goes_on_from_a_name() {
+        assert_eq!([0, 1, 1_000].map(|asked| page_len(asked, 100).unwrap()), [100, 1, 1_000]);
+        assert!(page_len(1_001, 100).is_err() && page_len(u32::MAX, 100).is_err() && page_len(65_536, 100).is_err());
+        assert_eq!(page_after::<PoolId>(String::new()).unwrap(), None);
+        assert_eq!(page_after("gold".to_owned()).unwrap(), Some("gold".parse::<ItemId>().unwrap()));
+        assert!(page_after::<PoolId>("No Pool".to_owned()).is_err());
+        assert_eq!((next_page(Some("a"), true), next_page(Some("a"), false)), ("a".to_owned(), String::new()));
+        assert_eq!(next_page(None, false), "");
     }
 }

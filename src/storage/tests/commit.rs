@@ -62,9 +62,9 @@ fn a_merged_commit_syncs_once_and_a_promise_twice() {
     let syncs = |sets: &[WriteSet]| {
         let disk = Disk::default();
         let mut store = with_log(&disk);
-        let before = disk.syncs();
+        let before = disk.counts().syncs;
         store.commit(sets).unwrap();
-        disk.syncs() - before
+        disk.counts().syncs - before
     };
     assert_eq!(syncs(&[append(4, entries(7..=7, 2, 10))]), 1);
     assert_eq!(syncs(&[append(4, entries(7..=9, 2, 10)), commit_to(5, hard_state(2, 1, 6))]), 1);
@@ -92,7 +92,7 @@ fn the_log_is_cut_where_new_entries_conflict() {
 fn a_body_of_many_chunks_comes_back_whole() {
     let disk = Disk::default();
     let mut store = created(&disk);
-    let sets = [found(2 * crate::durable::CHUNK_BYTES + 1)];
+    let sets = [found(2 * CHUNK_BYTES + 1)];
     store.commit(&sets).unwrap();
     assert_holds(&disk, store, &sets);
 }
@@ -107,7 +107,7 @@ fn a_full_chunk_fits_a_page_of_its_own_size() {
         disk.image().len()
     };
     // A page of 2 MiB instead of 1 MiB for each chunk would show.
-    assert!(bytes_for(8 * crate::durable::CHUNK_BYTES) < 12 << 20, "{}", bytes_for(8 * crate::durable::CHUNK_BYTES));
+    assert!(bytes_for(8 * CHUNK_BYTES) < 12 << 20, "{}", bytes_for(8 * CHUNK_BYTES));
 }
 
 #[test]
@@ -201,38 +201,4 @@ fn an_ill_formed_founding_is_refused() {
     assert_founding_refused(WriteSet { hard_state: None, ..found(100) }, "commit 0 is below the snapshot at 1");
     assert_founding_refused(append(1, entries(2..=2, 1, 1)), "before the founding");
     assert_founding_refused(promise(1, hard_state(1, 1, 0)), "before the founding");
-}
-
-#[test]
-fn the_first_error_of_the_disk_is_the_last_call() {
-    let disk = Disk::default();
-    let store = with_log(&disk);
-    let before = store.load().unwrap();
-    let set = append(4, entries(7..=7, 2, 10));
-    drop(store);
-    let operations = {
-        let rehearsal = Disk::holding(disk.image());
-        let mut store = opened(&rehearsal).0;
-        let begin = rehearsal.operations();
-        store.commit(std::slice::from_ref(&set)).unwrap();
-        rehearsal.operations() - begin
-    };
-    for operation in 0..operations {
-        let disk = Disk::holding(disk.image());
-        let mut store = opened(&disk).0;
-        disk.fail(disk::Failure::Once(disk.operations() + operation));
-        let error = store.commit(std::slice::from_ref(&set)).unwrap_err();
-        assert_eq!(error.code(), "STORE_IO", "operation {operation}: {error}");
-        let operations = disk.operations();
-        assert_eq!(store.commit(std::slice::from_ref(&set)).unwrap_err().code(), "STORE_FAILED");
-        assert_eq!(store.commit(&[]).unwrap_err().code(), "STORE_FAILED");
-        assert_eq!(store.load().unwrap_err().code(), "STORE_FAILED");
-        assert_eq!(disk.operations(), operations, "the disk was not asked again");
-        drop(store);
-        let (_, recovered) = opened(&disk);
-        let mut after = before.clone();
-        let RecoveredState::Founded(log) = &mut after.state else { panic!("founded above") };
-        log.entries.extend(set.entries.clone());
-        assert!(recovered == before || recovered == after, "operation {operation}: {recovered:?}");
-    }
 }

@@ -19,7 +19,7 @@ fn mode(path: &Path) -> u32 {
 /// The code of the refusal; its text names the directory.
 #[track_caller]
 fn refused(data_dir: &Path) -> &'static str {
-    let error = open(data_dir, wanted(), DISK).map(|_| ()).unwrap_err();
+    let error = open(data_dir, wanted(), DISK, |_| {}).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains(data_dir.join("replica-1").to_str().unwrap()), "{error}");
     error.code()
 }
@@ -27,7 +27,7 @@ fn refused(data_dir: &Path) -> &'static str {
 /// A data directory with a store in it that was closed cleanly.
 fn with_store() -> (tempfile::TempDir, PathBuf) {
     let data_dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(data_dir.path(), wanted(), DISK).unwrap();
+    let (mut store, _) = open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
     store.commit(&[prepare(), found(100)]).unwrap();
     let replica_dir = data_dir.path().join("replica-1");
     (data_dir, replica_dir)
@@ -37,7 +37,7 @@ fn with_store() -> (tempfile::TempDir, PathBuf) {
 fn a_store_is_made_where_there_is_none_for_its_owner_alone() {
     let parent = tempfile::tempdir().unwrap();
     let data_dir = parent.path().join("some/where");
-    let (store, recovered) = open(&data_dir, wanted(), DISK).unwrap();
+    let (store, recovered) = open(&data_dir, wanted(), DISK, |_| {}).unwrap();
     assert_eq!(recovered, model(&[]));
     let replica_dir = data_dir.join("replica-1");
     assert_eq!([mode(&data_dir), mode(&replica_dir)], [0o700; 2]);
@@ -49,7 +49,7 @@ fn a_store_is_made_where_there_is_none_for_its_owner_alone() {
 #[test]
 fn a_store_that_exists_keeps_its_disk_id_and_its_content() {
     let (data_dir, _) = with_store();
-    let (_, recovered) = open(data_dir.path(), wanted(), DiskId([9; 16])).unwrap();
+    let (_, recovered) = open(data_dir.path(), wanted(), DiskId([9; 16]), |_| {}).unwrap();
     assert_eq!(recovered, model(&[prepare(), found(100)]));
 }
 
@@ -57,21 +57,21 @@ fn a_store_that_exists_keeps_its_disk_id_and_its_content() {
 fn replicas_share_a_data_directory() {
     let (data_dir, _) = with_store();
     let second = Wanted { replica: ReplicaId(2), ..wanted() };
-    let (_store, recovered) = open(data_dir.path(), second, DiskId([0xd2; 16])).unwrap();
+    let (_store, recovered) = open(data_dir.path(), second, DiskId([0xd2; 16]), |_| {}).unwrap();
     assert_eq!(recovered.identity.replica, ReplicaId(2));
-    open(data_dir.path(), wanted(), DISK).unwrap();
+    open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
 }
 
 #[test]
 fn another_ones_store_is_refused_with_its_directory() {
     let (data_dir, replica_dir) = with_store();
     let other = Wanted { cluster: ClusterId([9; 16]), ..wanted() };
-    let error = open(data_dir.path(), other, DISK).map(|_| ()).unwrap_err();
+    let error = open(data_dir.path(), other, DISK, |_| {}).map(|_| ()).unwrap_err();
     assert_eq!(error.code(), "STORE_OTHER_CLUSTER");
     assert!(error.to_string().contains(replica_dir.to_str().unwrap()), "{error}");
     fs::rename(&replica_dir, data_dir.path().join("replica-3")).unwrap();
     let other = Wanted { replica: ReplicaId(3), ..wanted() };
-    let error = open(data_dir.path(), other, DISK).map(|_| ()).unwrap_err();
+    let error = open(data_dir.path(), other, DISK, |_| {}).map(|_| ()).unwrap_err();
     assert_eq!(error.code(), "STORE_OTHER_REPLICA");
 }
 
@@ -82,7 +82,7 @@ fn a_leftover_of_a_crashed_creation_is_removed() {
     fs::create_dir(&replica_dir).unwrap();
     fs::set_permissions(&replica_dir, fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(replica_dir.join("store.redb.new"), b"half a store").unwrap();
-    let (_store, recovered) = open(data_dir.path(), wanted(), DISK).unwrap();
+    let (_store, recovered) = open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
     assert_eq!(recovered, model(&[]));
     assert!(!replica_dir.join("store.redb.new").exists());
 }
@@ -112,7 +112,7 @@ fn a_directory_that_others_can_enter_is_refused() {
     fs::set_permissions(&replica_dir, fs::Permissions::from_mode(0o750)).unwrap();
     assert_eq!(refused(data_dir.path()), "STORE_EXPOSED");
     fs::set_permissions(&replica_dir, fs::Permissions::from_mode(0o700)).unwrap();
-    open(data_dir.path(), wanted(), DISK).unwrap();
+    open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
 }
 
 #[test]
@@ -126,21 +126,21 @@ fn a_data_directory_that_is_a_file_is_refused() {
 #[test]
 fn a_store_is_locked_as_long_as_it_lives() {
     let data_dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(data_dir.path(), wanted(), DISK).unwrap();
+    let (store, _) = open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
     assert_eq!(refused(data_dir.path()), "STORE_LOCKED");
     drop(store);
-    open(data_dir.path(), wanted(), DISK).unwrap();
+    open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
 }
 
 #[test]
 fn what_is_copied_from_an_open_store_opens_without_a_clean_shutdown() {
     let (data_dir, replica_dir) = with_store();
-    let (mut store, _) = open(data_dir.path(), wanted(), DISK).unwrap();
+    let (mut store, _) = open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
     store.commit(&[append(1, entries(2..=4, 1, 100))]).unwrap();
     let copy = tempfile::tempdir().unwrap();
-    drop(open(copy.path(), wanted(), DISK).unwrap());
+    drop(open(copy.path(), wanted(), DISK, |_| {}).unwrap());
     fs::copy(replica_dir.join("store.redb"), copy.path().join("replica-1/store.redb")).unwrap();
-    let (_, recovered) = open(copy.path(), wanted(), DISK).unwrap();
+    let (_, recovered) = open(copy.path(), wanted(), DISK, |_| {}).unwrap();
     assert_eq!(recovered, store.load().unwrap());
 }
 
@@ -165,7 +165,7 @@ fn another_process(data_dir: &Path) -> Child {
 #[test]
 fn hold() {
     let Some(data_dir) = std::env::var_os(HELD) else { return };
-    let _store = open(Path::new(&data_dir), wanted(), DISK).unwrap();
+    let _store = open(Path::new(&data_dir), wanted(), DISK, |_| {}).unwrap();
     println!("held");
     std::io::stdin().lines().for_each(drop);
 }
@@ -174,12 +174,12 @@ fn hold() {
 fn a_lock_ends_with_its_process() {
     let (data_dir, replica_dir) = with_store();
     let mut child = another_process(data_dir.path());
-    let error = open(data_dir.path(), wanted(), DISK).map(|_| ()).unwrap_err();
+    let error = open(data_dir.path(), wanted(), DISK, |_| {}).map(|_| ()).unwrap_err();
     assert_eq!(error.code(), "STORE_LOCKED");
     assert!(error.to_string().contains(&format!("process {}", child.id())), "{error}");
     assert!(error.to_string().contains(replica_dir.to_str().unwrap()), "{error}");
     child.kill().unwrap();
     child.wait().unwrap();
-    let (_, recovered) = open(data_dir.path(), wanted(), DISK).unwrap();
+    let (_, recovered) = open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
     assert_eq!(recovered, model(&[prepare(), found(100)]));
 }

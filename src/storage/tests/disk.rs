@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io::{self, ErrorKind},
+    mem,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use redb::StorageBackend;
 
-const SECTOR: usize = 512;
+use super::image::Image;
+
+pub(super) const SECTOR: usize = 512;
 
 /// A handle on the disk; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -16,41 +19,64 @@ pub(super) struct Disk(Arc<Mutex<Platter>>);
 
 #[derive(Debug, Default)]
 struct Platter {
-    durable: Vec<u8>,
-    now: Vec<u8>,
+    durable: Image,
+    now: Image,
     /// Sectors whose content in `now` may not be durable.
     pending: BTreeSet<usize>,
-    /// Writes, changes of length and syncs so far.
-    operations: u64,
-    /// Syncs that completed.
-    syncs: u64,
+    counts: Counts,
     fails: Option<Failure>,
-    off: bool,
+    /// What was done to it, if that is wanted.
+    tape: Option<Vec<Operation>>,
 }
 
-/// What goes wrong, and at which operation.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Failure {
-    /// Power is cut while this operation runs; it and all later ones fail.
-    PowerCut(u64),
-    /// This operation fails, and no other.
-    Once(u64),
+/// How often it was asked so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Reads, writes, changes of length and syncs.
+    pub(super) calls: u64,
+    /// Of them, syncs that completed.
+    pub(super) syncs: u64,
+    /// Of them, bytes read.
+    pub(super) read_bytes: u64,
 }
 
-/// What a power cut leaves of what was pending.
+/// Something done to a disk.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    Write { offset: usize, data: Vec<u8> },
+    SetLen(usize),
+    Sync,
+}
+
+/// Calls that fail, counted from the first one.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Leaves {
+pub(super) struct Failure {
+    pub(super) at: u64,
+    /// So do all after it.
+    pub(super) is_lasting: bool,
+    pub(super) kind: ErrorKind,
+}
+
+/// What a power cut leaves of what was pending: which sectors, and whether the new length.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaves {
+    pub(super) sectors: Sectors,
+    pub(super) length: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sectors {
     All,
     Nothing,
-    /// Some sectors, and perhaps the new length.
+    /// Some of them.
     Some(u64),
-    /// A prefix of each sector, and perhaps the new length.
+    /// A prefix of each.
     Torn(u64),
 }
 
 impl Disk {
     /// A disk on which `image` is durable.
-    pub(super) fn holding(image: Vec<u8>) -> Self {
+    pub(super) fn holding(image: Image) -> Self {
         Self(Arc::new(Mutex::new(Platter { durable: image.clone(), now: image, ..Platter::default() })))
     }
 
@@ -58,37 +84,55 @@ impl Disk {
         self.platter().fails = Some(failure);
     }
 
-    pub(super) fn operations(&self) -> u64 {
-        self.platter().operations
-    }
-
-    pub(super) fn syncs(&self) -> u64 {
-        self.platter().syncs
+    pub(super) fn counts(&self) -> Counts {
+        self.platter().counts
     }
 
     /// What would be read from it now.
-    pub(super) fn image(&self) -> Vec<u8> {
+    pub(super) fn image(&self) -> Image {
         self.platter().now.clone()
     }
 
     /// Is everything that was written durable?
     pub(super) fn is_synced(&self) -> bool {
         let platter = self.platter();
-        platter.durable == platter.now
+        platter.pending.is_empty() && platter.durable.len() == platter.now.len()
+    }
+
+    /// From now on, notes what is done to it.
+    pub(super) fn record(&self) {
+        self.platter().tape = Some(Vec::new());
+    }
+
+    /// What was done to it since [`Disk::record`], or since this was asked last.
+    pub(super) fn recorded(&self) -> Vec<Operation> {
+        self.platter().tape.as_mut().map(mem::take).expect("it records")
+    }
+
+    /// Does it again. Whoever cuts power must do so before a sync, which makes durable what was pending.
+    pub(super) fn replay(&self, operation: &Operation) {
+        self.platter().apply(operation);
+    }
+
+    /// Every mode of a power cut now, with either length if it changed; the random ones differ from seed to seed.
+    pub(super) fn power_cuts(&self, seed: u64) -> Vec<Leaves> {
+        let platter = self.platter();
+        let is_length_pending = platter.durable.len() != platter.now.len();
+        Leaves::every(seed).filter(|leaves| leaves.length || is_length_pending).collect()
     }
 
     /// The disk as the next start finds it if power is cut now.
     pub(super) fn after_power_cut(&self, leaves: Leaves) -> Self {
         let platter = self.platter();
         let mut image = platter.durable.clone();
-        if leaves.keeps_length() {
-            image.resize(platter.now.len(), 0);
+        if leaves.length {
+            image.resize(platter.now.len());
         }
         for &sector in &platter.pending {
             let start = sector * SECTOR;
             let end = (start + leaves.bytes_of(sector)).min(image.len()).min(platter.now.len());
             if start < end {
-                image[start..end].copy_from_slice(&platter.now[start..end]);
+                image.write(start, &platter.now.bytes(start..end));
             }
         }
         Self::holding(image)
@@ -100,58 +144,66 @@ impl Disk {
 }
 
 impl Leaves {
-    fn keeps_length(self) -> bool {
-        match self {
-            Self::All => true,
-            Self::Nothing => false,
-            Self::Some(seed) | Self::Torn(seed) => mix(seed, usize::MAX).is_multiple_of(2),
-        }
+    pub(super) fn every(seed: u64) -> impl Iterator<Item = Self> {
+        let sectors = [Sectors::All, Sectors::Nothing, Sectors::Some(seed), Sectors::Torn(!seed)];
+        sectors.into_iter().flat_map(|sectors| [true, false].map(|length| Self { sectors, length }))
     }
 
     /// How many bytes of this sector are new.
     fn bytes_of(self, sector: usize) -> usize {
-        match self {
-            Self::All => SECTOR,
-            Self::Nothing => 0,
-            Self::Some(seed) if mix(seed, sector).is_multiple_of(2) => SECTOR,
-            Self::Some(_) => 0,
-            Self::Torn(seed) => mix(seed, sector) as usize % (SECTOR + 1),
+        match self.sectors {
+            Sectors::All => SECTOR,
+            Sectors::Nothing => 0,
+            Sectors::Some(seed) if mix(seed, sector).is_multiple_of(2) => SECTOR,
+            Sectors::Some(_) => 0,
+            Sectors::Torn(seed) => mix(seed, sector) as usize % (SECTOR + 1),
         }
     }
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
-fn mix(seed: u64, sector: usize) -> u64 {
-    let mut z = seed.wrapping_add((sector as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+pub(super) fn mix(seed: u64, number: usize) -> u64 {
+    let mut z = seed.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31
 }
 
 impl Platter {
-    fn check_power(&self) -> io::Result<()> {
-        if self.off { Err(io::Error::other("power is off")) } else { Ok(()) }
-    }
-
-    fn set_pending(&mut self, start: usize, end: usize) {
-        self.pending.extend(start / SECTOR..end.div_ceil(SECTOR));
-    }
-
-    /// Counts an operation that `run` carries out; `run` is told whether it may complete.
-    fn operate(&mut self, run: impl FnOnce(&mut Self, bool)) -> io::Result<()> {
-        self.check_power()?;
-        let operation = self.operations;
-        self.operations += 1;
+    /// Counts a call, which may fail.
+    fn call(&mut self) -> io::Result<()> {
+        let call = self.counts.calls;
+        self.counts.calls += 1;
         match self.fails {
-            Some(Failure::PowerCut(at)) if at == operation => {
-                run(self, false);
-                self.off = true;
-                Err(io::Error::other("power was cut"))
+            Some(failure) if call == failure.at || failure.is_lasting && call > failure.at => Err(failure.kind.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn operate(&mut self, operation: Operation) -> io::Result<()> {
+        self.call()?;
+        self.apply(&operation);
+        if let Some(tape) = &mut self.tape {
+            tape.push(operation);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Write { offset, data } => {
+                self.now.write(*offset, data);
+                self.pending.extend(offset / SECTOR..(offset + data.len()).div_ceil(SECTOR));
             }
-            Some(Failure::Once(at)) if at == operation => Err(io::Error::other("the disk failed, once")),
-            _ => {
-                run(self, true);
-                Ok(())
+            Operation::SetLen(len) => {
+                let before = self.now.len();
+                self.now.resize(*len);
+                self.pending.extend(before / SECTOR..len.div_ceil(SECTOR));
+            }
+            Operation::Sync => {
+                self.durable = self.now.clone();
+                self.pending.clear();
+                self.counts.syncs += 1;
             }
         }
     }
@@ -159,43 +211,25 @@ impl Platter {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        let platter = self.platter();
-        platter.check_power()?;
-        Ok(platter.now.len() as u64)
+        Ok(self.platter().now.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let platter = self.platter();
-        platter.check_power()?;
-        let offset = offset as usize;
-        let found = platter.now.get(offset..offset + out.len());
-        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+        let mut platter = self.platter();
+        platter.call()?;
+        platter.counts.read_bytes += out.len() as u64;
+        platter.now.read(offset as usize, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.platter().operate(|platter, _| {
-            let before = platter.now.len();
-            platter.now.resize(len as usize, 0);
-            platter.set_pending(before, len as usize);
-        })
+        self.platter().operate(Operation::SetLen(len as usize))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.platter().operate(|platter, completes| {
-            if completes {
-                platter.durable = platter.now.clone();
-                platter.pending.clear();
-                platter.syncs += 1;
-            }
-        })
+        self.platter().operate(Operation::Sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.platter().operate(|platter, _| {
-            let start = offset as usize;
-            platter.now[start..start + data.len()].copy_from_slice(data);
-            platter.set_pending(start, start + data.len());
-        })
+        self.platter().operate(Operation::Write { offset: offset as usize, data: data.to_vec() })
     }
 }

@@ -44,6 +44,23 @@ fn snapshot_meta_bytes() {
 }
 
 #[test]
+fn newest_bytes() {
+    let newest = Newest { body: Body(9), log: Body(8), truncated: (Index(7), Term(6)), ..newest(0) };
+    let meta = hex(&codec::encode(&newest.meta));
+    let rest = "09000000000000000800000000000000".to_owned() + "07000000000000000600000000000000";
+    assert_eq!(hex(&codec::encode(&newest)), meta + &rest);
+}
+
+#[test]
+fn begun_bytes() {
+    let own = Begun { body: Body(9), staging: Staging::Own { index: Index(7) } };
+    assert_eq!(hex(&codec::encode(&own)), "0900000000000000000000000700000000000000");
+    let meta = founding(0).meta;
+    let received = Begun { body: Body(9), staging: Staging::Received(meta.clone()) };
+    assert_eq!(hex(&codec::encode(&received)), "090000000000000001000000".to_owned() + &hex(&codec::encode(&meta)));
+}
+
+#[test]
 fn entry_bytes() {
     let entry = Entry { index: Index(9), term: Term(4), kind: EntryKind::Normal, data: Bytes::from_static(b"ab") };
     assert_eq!(hex(&codec::encode(&entry)), "090000000000000004000000000000000000000002000000000000006162");
@@ -63,9 +80,10 @@ fn genesis_of_a_founding() {
 
 #[test]
 fn slots_and_tables_keep_their_places() {
-    let slots = [Slot::Identity, Slot::Prepared, Slot::Genesis, Slot::HardState, Slot::Snapshot];
-    assert_eq!(slots.map(|slot| slot.key(ShardId(7))), [(7, 0), (7, 1), (7, 2), (7, 3), (7, 4)]);
-    assert_eq!(schema::log_key(ShardId(7), Index(9)), (7, 9));
+    let slots = [Slot::Identity, Slot::Prepared, Slot::Genesis, Slot::HardState, Slot::Newest, Slot::Begun];
+    assert_eq!(slots.map(|slot| slot.key(ShardId(7))), [(7, 0), (7, 1), (7, 2), (7, 3), (7, 4), (7, 5)]);
+    assert_eq!(schema::log_key(ShardId(7), Body(3), Index(9)), (7, 3, 9));
+    assert_eq!(schema::chunk_key(ShardId(7), Body(3), 9), (7, 3, 9));
     use redb::TableHandle;
     let names = [ABOUT.name(), schema::STATE.name(), schema::LOG.name(), CHUNKS.name()];
     assert_eq!(names, ["about", "state", "log", "chunks"]);

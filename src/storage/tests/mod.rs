@@ -5,18 +5,26 @@ mod crash;
 mod damage;
 mod directory;
 mod disk;
+mod failure;
+mod flip;
 mod formats;
+mod image;
+mod life;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use sha2::Digest;
 
-use self::disk::Disk;
-use super::*;
+use self::{disk::Disk, image::Image, life::Model};
+use super::{
+    schema::{Begun, Body, Newest},
+    *,
+};
 use crate::{
     durable::{
-        Entry, EntryKind, Founders, FoundingWrite, HardState, RecoveredLog, RecoveredState, Snapshot, SnapshotMeta,
+        CHUNK_BYTES, Entry, EntryKind, Founders, FoundingWrite, HardState, RecoveredLog, RecoveredState, Snapshot,
+        SnapshotMeta,
     },
     pool::Limits,
     types::{DiskId, Index, Term},
@@ -48,7 +56,13 @@ fn founding(bytes: usize) -> Snapshot {
         body_bytes: bytes as u64,
         body_sha256: sha2::Sha256::digest(&body).into(),
     };
-    Snapshot { meta, body: if bytes == 0 { vec![] } else { vec![body] } }
+    Snapshot { meta, body: body.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect() }
+}
+
+/// The record of a founding.
+fn newest(body_bytes: usize) -> Newest {
+    let meta = founding(body_bytes).meta;
+    Newest { truncated: (meta.index, meta.term), meta, body: Body::FOUNDING, log: Body::FOUNDING }
 }
 
 fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
@@ -96,7 +110,7 @@ fn created(disk: &Disk) -> Store {
 }
 
 fn opened(disk: &Disk) -> (Store, Recovered) {
-    Store::open(disk.clone(), wanted()).unwrap()
+    Store::open(disk.clone(), wanted(), |_| {}).unwrap()
 }
 
 /// A store in term 2 with entries 2 to 6, the last two of them not committed.
@@ -114,32 +128,9 @@ fn log_of(recovered: &Recovered) -> &RecoveredLog {
     }
 }
 
-/// What a store must hold after these WriteSets: the naive way.
+/// What a store must hold after these WriteSets.
 fn model<'a>(sets: impl IntoIterator<Item = &'a WriteSet>) -> Recovered {
-    let mut state = RecoveredState::Unfounded { prepared: None };
-    for set in sets {
-        match &set.founding {
-            Some(FoundingWrite::Prepare(founders)) => {
-                state = RecoveredState::Unfounded { prepared: Some(founders.clone()) };
-            }
-            Some(FoundingWrite::Found(snapshot)) => {
-                state = RecoveredState::Founded(RecoveredLog {
-                    genesis: snapshot.meta.genesis(),
-                    hard_state: HardState::default(),
-                    snapshot: snapshot.clone(),
-                    truncated: (snapshot.meta.index, snapshot.meta.term),
-                    entries: Vec::new(),
-                });
-            }
-            None => {}
-        }
-        if let RecoveredState::Founded(log) = &mut state {
-            if let Some(first) = set.entries.first() {
-                log.entries.retain(|entry| entry.index < first.index);
-            }
-            log.entries.extend(set.entries.iter().cloned());
-            log.hard_state = set.hard_state.unwrap_or(log.hard_state);
-        }
-    }
-    Recovered { identity: identity(), state }
+    let mut model = Model::new();
+    sets.into_iter().for_each(|set| model.commit(set));
+    model.content().recovered
 }

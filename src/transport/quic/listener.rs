@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -11,12 +12,13 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use super::{
     super::{
         identity::Refused,
+        seats::Seats,
         tls::{NodeTls, PEER_ALPN},
     },
     ClientConnection, certificates,
-    seats::Seats,
-    session::Lost,
-    settings::{Code, HANDSHAKE_MAX, HANDSHAKES_MAX, HANDSHAKES_UNVALIDATED_MAX},
+    log::Strangers,
+    lost::Lost,
+    settings::{Code, HANDSHAKE_MAX, HANDSHAKES_MAX, HANDSHAKES_UNVALIDATED_MAX, widen},
 };
 use crate::{client::CLIENT_ALPN, types::ReplicaId};
 
@@ -31,17 +33,21 @@ pub(super) struct Listener {
     /// Where clients go.
     pub(super) clients: mpsc::Sender<ClientConnection>,
     pub(super) seats: Seats,
+    pub(super) strangers: Strangers,
 }
 
+/// What became of a handshake with this address.
+type Handshake = (SocketAddr, Result<Connection, Lost>);
+
 impl Listener {
-    pub(super) async fn run(self) {
-        let mut handshakes = JoinSet::new();
+    pub(super) async fn run(mut self) {
+        let mut handshakes: JoinSet<Handshake> = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 Some(finished) = handshakes.join_next() => {
-                    if let Ok(Some(connection)) = finished {
-                        self.admit(connection);
+                    if let Ok((address, result)) = finished {
+                        self.finish(address, result);
                     }
                 }
                 incoming = self.endpoint.accept() => match incoming {
@@ -53,10 +59,15 @@ impl Listener {
     }
 
     /// Hands the connection to whom it is for, or closes it and says why.
-    fn admit(&self, connection: Connection) {
-        if let Err(refused) = self.place(connection.clone()) {
-            tracing::warn!(address = %connection.remote_address(), reason = %refused, "connection refused");
-            connection.close(Code::Refused.into(), refused.to_string().as_bytes());
+    fn finish(&mut self, address: SocketAddr, handshake: Result<Connection, Lost>) {
+        let admitted = handshake.and_then(|connection| {
+            self.place(connection.clone()).map_err(|refused| {
+                connection.close(Code::Refused.into(), refused.to_string().as_bytes());
+                Lost::Refused(refused)
+            })
+        });
+        if let Err(why) = admitted {
+            self.strangers.ended(address, &why);
         }
     }
 
@@ -69,6 +80,7 @@ impl Listener {
                     return Err(Refused::UnknownPeer(peer));
                 }
                 let place = self.arrivals.get(&peer).ok_or(Refused::NotTheDialer(peer))?;
+                widen(&connection);
                 // The place takes connections at once, whatever it is doing; it is full under a flood only.
                 place.try_send(connection).map_err(|_| Refused::TooMany)
             }
@@ -85,7 +97,7 @@ impl Listener {
 }
 
 /// Begins a handshake, asks for proof of the address first, or turns the caller away, as load has it.
-fn begin(incoming: Incoming, handshakes: &mut JoinSet<Option<Connection>>) {
+fn begin(incoming: Incoming, handshakes: &mut JoinSet<Handshake>) {
     if handshakes.len() >= HANDSHAKES_MAX {
         incoming.refuse();
     } else if handshakes.len() >= HANDSHAKES_UNVALIDATED_MAX && !incoming.remote_address_validated() {
@@ -96,19 +108,13 @@ fn begin(incoming: Incoming, handshakes: &mut JoinSet<Option<Connection>>) {
     }
 }
 
-async fn handshake(incoming: Incoming) -> Option<Connection> {
+async fn handshake(incoming: Incoming) -> Handshake {
     let address = incoming.remote_address();
-    let why = match timeout(HANDSHAKE_MAX, incoming.into_future()).await {
-        Ok(Ok(connection)) => return Some(connection),
-        Ok(Err(error)) => Lost::Connection(error),
-        Err(_) => Lost::Silent,
+    let result = match timeout(HANDSHAKE_MAX, incoming.into_future()).await {
+        Ok(result) => result.map_err(Lost::Connection),
+        Err(_) => Err(Lost::Silent),
     };
-    if why.is_refusal() {
-        tracing::warn!(%address, reason = why.reason(), "connection refused");
-    } else {
-        tracing::debug!(%address, reason = why.reason(), "a handshake failed");
-    }
-    None
+    (address, result)
 }
 
 fn protocol(connection: &Connection) -> Option<Vec<u8>> {

@@ -4,18 +4,27 @@
 //! and never holds more than a bounded queue. A lost connection is told once, as [`Event::Unreachable`], whatever was
 //! lost with it; it is dialed again for as long as the transport lives.
 //!
-//! **How.** There is one connection a peer, dialed by the node with the greater id, and on it one stream each way that
-//! lives as long as the connection. What waits when the stream can take more is written together. A node that does not
-//! take its events is felt by its peers through QUIC's flow control, and by nobody else. Clients come in at the same
-//! port under an ALPN of their own, and are handed on, authenticated, as [`ClientConnection`]s.
+//! **How.** There is one connection a peer, dialed by the node with the greater id, and on it a stream a [`Lane`] each way
+//! that lives as long as the connection. Each begins with a [greeting](super::greeting); when both sides have greeted, the
+//! node is told whom it has met, and may refuse it. What waits when a stream can take more is written together. Each lane
+//! has queues and flow-control windows of its own, and its stream a priority, so that one that is clogged, on whichever
+//! side, delays no more urgent one by more than the packets that are on their way. A node that does not take its events is
+//! felt by its peers through QUIC's flow control, and by nobody else. Clients come in at the same port under an ALPN of
+//! their own, and are handed on, authenticated, as [`ClientConnection`]s.
+//!
+//! **Refusals** are told to both sides, in words: by TLS alerts, which carry the library's words, for certificates that
+//! prove nothing; by [a code](settings::Code) and a reason for identities and introductions. They are logged once, not at
+//! each attempt, and a dialer who was refused, or refuses, comes again after up to 30 s.
 //!
 //! **Deliberately absent.** Frames are never sent again on a new connection: raft does that better. No early data, no
 //! migration, no datagrams, no tickets. Certificates are read once: a new one takes effect at the next start.
 
+mod inbox;
 mod listener;
+mod log;
+mod lost;
+mod outbox;
 mod peer;
-mod queue;
-mod seats;
 mod session;
 mod settings;
 
@@ -31,27 +40,38 @@ use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Runtime, Tokio
 use quinn_proto::RandomConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use self::{
-    listener::Listener,
-    peer::{Dialer, Peer},
-    queue::{Delivery, Inbox, Outbox},
-    seats::{Seat, Seats},
-    settings::Code,
-};
 pub use self::{
-    queue::{EVENTS_MAX, PEER_QUEUE_BYTES_MAX, PEER_QUEUE_FRAMES_MAX},
-    seats::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX},
+    inbox::{EVENTS_MAX, inbox_bytes_max},
+    outbox::{OUTBOX_FRAMES_MAX, outbox_bytes_max},
+    settings::CLIENT_STREAMS_MAX,
+};
+use self::{
+    inbox::{Events, Inbox},
+    listener::Listener,
+    log::Strangers,
+    outbox::Outbox,
+    peer::{Dialer, Peer},
+    session::Ends,
+    settings::Code,
 };
 pub(super) use settings::client_transport;
 
-use super::{Dropped, Event, Lane, SetupError, Transport, frame::Frame, identity::Refused, tls::NodeTls};
+use super::{
+    Dropped, Event, HELLO_BYTES_MAX, Lane, SetupError, Transport,
+    frame::Frame,
+    identity::Refused,
+    seats::{ConnectionLimits, Seat, Seats},
+    tls::NodeTls,
+};
 use crate::{pool::Actor, types::ReplicaId};
 
+/// Clients connected at a time.
+pub const CLIENTS: ConnectionLimits = ConnectionLimits { total_max: 1024, per_address_max: 64 };
 /// Clients that are authenticated and not yet taken by the server.
 const CLIENTS_WAITING_MAX: usize = 64;
 /// Connections from one peer that wait for its place to notice them.
@@ -102,7 +122,8 @@ impl Quic {
         peers.remove(&tls.me());
         let (endpoint, socket) = listen_on(listen, &tls)?;
         let tls = Arc::new(tls);
-        let (events_sender, events) = mpsc::channel(EVENTS_MAX);
+        let (senders, events) = Events::new();
+        let (hello, introduced) = watch::channel(None);
         let (clients_sender, clients) = mpsc::channel(CLIENTS_WAITING_MAX);
         let mut tasks = JoinSet::new();
         let mut outboxes = BTreeMap::new();
@@ -113,7 +134,8 @@ impl Quic {
         for (id, address) in peers {
             let outbox = Arc::new(Outbox::default());
             outboxes.insert(id, outbox.clone());
-            let peer = Peer { outbox, inbox: Inbox::new(id, events_sender.clone()) };
+            let inbox = Arc::new(Inbox::new(id, senders.clone()));
+            let peer = Peer::new(Ends { outbox, inbox, hello: introduced.clone() });
             if tls.me() > id {
                 let (endpoint, config, tls) = (endpoint.clone(), dialer_config.clone(), tls.clone());
                 tasks.spawn(peer.keep_dialing(Dialer { endpoint, config, tls, peer: id, address }));
@@ -123,11 +145,17 @@ impl Quic {
                 tasks.spawn(peer.keep_accepting(receiver));
             }
         }
-        let seats = Seats::default();
-        let listener =
-            Listener { endpoint: endpoint.clone(), tls, peers: peer_ids, arrivals, clients: clients_sender, seats };
+        let listener = Listener {
+            endpoint: endpoint.clone(),
+            tls,
+            peers: peer_ids,
+            arrivals,
+            clients: clients_sender,
+            seats: Seats::new(CLIENTS),
+            strangers: Strangers::default(),
+        };
         tasks.spawn(listener.run());
-        Ok((QuicTransport { outboxes, events }, clients, Self { endpoint, tasks, socket }))
+        Ok((QuicTransport { outboxes, events, hello }, clients, Self { endpoint, tasks, socket }))
     }
 
     /// The address that is listened on, with the port chosen if 0 was asked for.
@@ -160,24 +188,30 @@ impl Quic {
 #[derive(Debug)]
 pub struct QuicTransport {
     outboxes: BTreeMap<ReplicaId, Arc<Outbox>>,
-    events: mpsc::Receiver<Delivery>,
+    events: Events,
+    hello: watch::Sender<Option<Bytes>>,
 }
 
 impl Transport for QuicTransport {
-    fn introduce(&mut self, _hello: Bytes) {}
+    fn introduce(&mut self, hello: Bytes) {
+        assert!(hello.len() <= HELLO_BYTES_MAX, "an introduction of {} bytes", hello.len());
+        self.hello.send_replace(Some(hello));
+    }
 
-    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
+    fn refuse(&mut self, peer: ReplicaId, reason: &str) {
+        self.events.refuse(peer, lost::one_line(reason));
+    }
 
-    fn send(&mut self, to: ReplicaId, _lane: Lane, frame: Bytes) -> Result<(), Dropped> {
-        let frame = Frame::new(frame).map_err(|error| {
-            tracing::error!(peer = %to, %error, "a frame was dropped");
+    fn send(&mut self, to: ReplicaId, lane: Lane, frame: Bytes) -> Result<(), Dropped> {
+        let frame = Frame::new(lane, frame).map_err(|error| {
+            tracing::error!(peer = %to, ?lane, %error, "a frame was dropped");
             Dropped
         })?;
-        self.outboxes.get(&to).ok_or(Dropped)?.push(frame)
+        self.outboxes.get(&to).ok_or(Dropped)?.push(lane, frame)
     }
 
     async fn receive(&mut self) -> Option<Event> {
-        self.events.recv().await.map(|delivery| delivery.event)
+        self.events.next().await
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Of two nodes the one with the greater id dials, so that no two connections meet half-way. The dialer returns after a
 //! full-jitter back-off (after M. Brooker, "Exponential Backoff And Jitter", 2015): uniform between the shortest delay
-//! and a ceiling that doubles with each failure. The listener takes a newer connection, once it is authenticated, for
+//! and a ceiling that doubles with each failure, up to 2 s, or to 30 s if somebody was refused. The listener takes a newer connection, once it is authenticated, for
 //! the better one: the peer may have restarted without our noticing.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{ClientConfig, Connection, Endpoint};
 use tokio::{
@@ -19,42 +19,59 @@ use super::{
         tls::NodeTls,
     },
     certificates,
-    queue::{Inbox, Outbox},
-    session::{self, Ended, Lost},
+    inbox::Session,
+    log::Log,
+    lost::{Lost, RefusedBy},
+    session::{self, Ended, Ends},
     settings::{ANSWER_MAX, Code, HANDSHAKE_MAX},
 };
 use crate::types::ReplicaId;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Longest delay before a peer that cannot be reached is dialed again.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Longest delay after a refusal: somebody has to mend something first.
+const REFUSED_BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// What a node and the connections to one peer share.
+/// One peer.
 pub(super) struct Peer {
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) inbox: Inbox,
+    ends: Ends,
+    log: Log,
+    sessions: u64,
 }
 
 impl Peer {
-    /// Dials until the node is gone.
-    pub(super) async fn keep_dialing(self, dialer: Dialer) {
-        let mut log = Log::new(self.inbox.peer());
+    pub(super) fn new(ends: Ends) -> Self {
+        let log = Log::new(ends.inbox.peer());
+        Self { ends, log, sessions: 0 }
+    }
+
+    /// Dials until the node is gone; not before it has introduced itself.
+    pub(super) async fn keep_dialing(mut self, dialer: Dialer) {
+        if self.ends.introduction().await.is_err() {
+            return;
+        }
         let mut failures = 0;
         loop {
             let ended = match dialer.dial(failures).await {
-                Ok(connection) => session::run(connection, &self.outbox, &self.inbox, std::future::pending()).await,
+                Ok(connection) => self.speak(connection, pending()).await,
                 Err(why) => Ended { up: None, why },
             };
-            failures = if ended.up.is_some() { 0 } else { failures + 1 };
-            log.ended(&ended);
-            if let Ok(_gone) = timeout(backoff(failures), self.inbox.gone()).await {
+            let delay_max = match ended.why.refused_by() {
+                Some(_) => REFUSED_BACKOFF_MAX,
+                None => BACKOFF_MAX,
+            };
+            let was_accepted = ended.up.is_some() && ended.why.refused_by().is_none();
+            failures = if was_accepted { 0 } else { failures + 1 };
+            self.tell(&ended).await;
+            if let Ok(_gone) = timeout(backoff(failures, delay_max), self.ends.inbox.gone()).await {
                 return;
             }
         }
     }
 
     /// Takes the newest of the connections that arrive, until none can arrive any more or the node is gone.
-    pub(super) async fn keep_accepting(self, mut arrivals: mpsc::Receiver<Connection>) {
-        let mut log = Log::new(self.inbox.peer());
+    pub(super) async fn keep_accepting(mut self, mut arrivals: mpsc::Receiver<Connection>) {
         let mut newest = arrivals.recv().await;
         while let Some(connection) = newest {
             let mut newer = None;
@@ -62,8 +79,8 @@ impl Peer {
                 newer = arrivals.recv().await;
                 if newer.is_some() { Lost::Replaced } else { Lost::NodeGone }
             };
-            let ended = session::run(connection, &self.outbox, &self.inbox, replaced).await;
-            log.ended(&ended);
+            let ended = self.speak(connection, replaced).await;
+            self.tell(&ended).await;
             newest = match ended.why {
                 Lost::Replaced => newer,
                 Lost::NodeGone => None,
@@ -71,11 +88,29 @@ impl Peer {
             };
         }
     }
+
+    async fn speak(&mut self, connection: Connection, interrupted: impl Future<Output = Lost>) -> Ended {
+        self.sessions += 1;
+        session::run(connection, Session(self.sessions), &self.ends, &mut self.log, interrupted).await
+    }
+
+    /// Tells log and node of the end of the last session, or why there was none.
+    async fn tell(&mut self, ended: &Ended) {
+        self.log.ended(ended);
+        let (inbox, session) = (&self.ends.inbox, Session(self.sessions));
+        // If the node is gone, nobody wants to know.
+        if let Some(RefusedBy::Them(reason)) = ended.why.refused_by() {
+            let _ = inbox.refused(session, reason).await;
+        }
+        if ended.up.is_some() {
+            let _ = inbox.ended(session).await;
+        }
+    }
 }
 
 /// The delay after this many failures in a row.
-fn backoff(failures: u32) -> Duration {
-    let ceiling = BACKOFF_MIN.saturating_mul(2u32.saturating_pow(failures)).min(BACKOFF_MAX);
+fn backoff(failures: u32, delay_max: Duration) -> Duration {
+    let ceiling = BACKOFF_MIN.saturating_mul(2u32.saturating_pow(failures)).min(delay_max);
     rand::random_range(BACKOFF_MIN..=ceiling)
 }
 
@@ -124,47 +159,21 @@ fn refuse(connection: &Connection, refused: Refused) -> Lost {
     Lost::Refused(refused)
 }
 
-/// Tells of what became of a peer's connections, and of a failure that repeats itself once only.
-struct Log {
-    peer: ReplicaId,
-    last_failure: String,
-}
-
-impl Log {
-    fn new(peer: ReplicaId) -> Self {
-        Self { peer, last_failure: String::new() }
-    }
-
-    fn ended(&mut self, Ended { up, why }: &Ended) {
-        let (peer, reason) = (self.peer, why.reason());
-        if let Some(up) = up {
-            self.last_failure.clear();
-            tracing::info!(%peer, %reason, up_s = up.as_secs(), "peer disconnected");
-        } else if reason == self.last_failure {
-            tracing::debug!(%peer, %reason, "peer still not connected");
-        } else {
-            if why.is_refusal() {
-                tracing::warn!(%peer, %reason, "peer not connected: an identity was refused");
-            } else {
-                tracing::info!(%peer, %reason, "peer not connected");
-            }
-            self.last_failure = reason;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_backoff_grows_and_stays_within_its_bounds() {
-        for failures in [0, 1, 2, 5, 31, u32::MAX] {
-            let ceiling = BACKOFF_MIN.saturating_mul(2u32.saturating_pow(failures)).min(BACKOFF_MAX);
+        for (failures, delay_max) in
+            [0, 1, 2, 5, 31, u32::MAX].into_iter().flat_map(|n| [(n, BACKOFF_MAX), (n, REFUSED_BACKOFF_MAX)])
+        {
+            let ceiling = BACKOFF_MIN.saturating_mul(2u32.saturating_pow(failures)).min(delay_max);
             for _ in 0..1000 {
-                assert!((BACKOFF_MIN..=ceiling).contains(&backoff(failures)));
+                assert!((BACKOFF_MIN..=ceiling).contains(&backoff(failures, delay_max)));
             }
         }
-        assert!((0..1000).any(|_| backoff(10) > Duration::from_secs(1)), "it does not grow");
+        assert!((0..1000).any(|_| backoff(10, BACKOFF_MAX) > BACKOFF_MAX / 2), "it does not grow");
+        assert!((0..1000).any(|_| backoff(10, REFUSED_BACKOFF_MAX) > BACKOFF_MAX), "a refusal is no slower");
     }
 }

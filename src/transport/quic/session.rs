@@ -1,109 +1,51 @@
 //! One connection to one peer, from greeting to loss.
+//!
+//! Six tasks carry frames, one a lane and direction, so that none waits for another: neither for bytes that are late, nor
+//! for a checksum, nor for room. Between lanes that have something to send, quinn chooses by the priority of their streams.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Duration};
 
-use quinn::{ConnectError, Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
-use tokio::time::{Instant, timeout};
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     super::{
+        Lane,
         frame::{Decoder, Frame, FrameError, encode},
+        greeting::{GREETING_BYTES_MAX, Greeting, NoGreeting},
         identity::Refused,
     },
-    queue::{Inbox, NodeGone, Outbox},
-    settings::{Code, HANDSHAKE_MAX},
+    inbox::{Inbox, NodeGone, Session},
+    log::Log,
+    lost::Lost,
+    outbox::Outbox,
+    settings::{HANDSHAKE_MAX, priority},
 };
 
 /// Bytes taken from a stream at a time.
 const READ_BYTES_MAX: usize = 64 << 10;
+/// A connection that has lasted so long was accepted: a refusal of what the node says of itself comes sooner.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
-/// Why there is no connection, or no longer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Lost {
-    #[error("{address} cannot be resolved: {source}")]
-    Unresolved { address: String, source: io::Error },
-    #[error("{address} resolves to no address that can be reached from here")]
-    NoAddress { address: String },
-    #[error(transparent)]
-    Undialable(#[from] ConnectError),
-    #[error("nobody answers")]
-    Unanswered,
-    #[error("it was not admitted within {} s", HANDSHAKE_MAX.as_secs())]
-    Silent,
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("its stream ended")]
-    Stream,
-    #[error("it spoke without a greeting")]
-    NoGreeting,
-    #[error("a newer connection took its place")]
-    Replaced,
-    #[error("the node is gone")]
-    NodeGone,
+/// What a node and the connections to one peer share.
+pub(super) struct Ends {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) inbox: Arc<Inbox>,
+    /// What the node introduces itself with, once it is known.
+    pub(super) hello: watch::Receiver<Option<Bytes>>,
 }
 
-impl Lost {
-    /// For the log, on one line: what the other side says of its reasons is not trusted.
-    pub(super) fn reason(&self) -> String {
-        self.to_string().replace(char::is_control, " ")
-    }
-
-    /// Somebody, here or there, did not accept the other's identity: an operator must look at it.
-    pub(super) fn is_refusal(&self) -> bool {
-        match self {
-            Self::Refused(_) => true,
-            Self::Connection(error) => is_tls_refusal(error),
-            _ => false,
-        }
-    }
-
-    fn code(&self) -> Code {
-        match self {
-            Self::Refused(_) => Code::Refused,
-            Self::Replaced => Code::Replaced,
-            Self::Frame(_) | Self::NoGreeting => Code::Protocol,
-            _ => Code::Stopping,
-        }
-    }
-}
-
-/// Did the handshake fail over a certificate, a name or a protocol?
-fn is_tls_refusal(error: &ConnectionError) -> bool {
-    // RFC 9001, section 4.8: 0x0100 to 0x01ff carry TLS alerts.
-    let is_alert = |code| (0x100..0x200).contains(&u64::from(code));
-    match error {
-        ConnectionError::TransportError(error) => is_alert(error.code),
-        ConnectionError::ConnectionClosed(close) => is_alert(close.error_code),
-        ConnectionError::ApplicationClosed(close) => close.error_code == Code::Refused.into(),
-        _ => false,
-    }
-}
-
-impl From<NodeGone> for Lost {
-    fn from(NodeGone: NodeGone) -> Self {
-        Self::NodeGone
-    }
-}
-
-impl From<WriteError> for Lost {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::ConnectionLost(error) => Self::Connection(error),
-            _ => Self::Stream,
-        }
-    }
-}
-
-impl From<ReadError> for Lost {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::ConnectionLost(error) => Self::Connection(error),
-            _ => Self::Stream,
-        }
+impl Ends {
+    /// Waits until the node has introduced itself.
+    pub(super) async fn introduction(&self) -> Result<Bytes, NodeGone> {
+        let mut hello = self.hello.clone();
+        let known = hello.wait_for(Option::is_some).await.map_err(|_| NodeGone)?;
+        known.clone().ok_or(NodeGone)
     }
 }
 
@@ -116,70 +58,121 @@ pub(super) struct Ended {
     pub(super) why: Lost,
 }
 
-/// Speaks with the peer until the connection is lost, the node is gone or `interrupted` says so; then closes it. The
-/// node is told of the loss exactly once, if the peer was ever connected.
+/// Speaks with the peer until the connection is lost, the node is gone or refuses it, or `interrupted` says so; then
+/// closes it. Nothing is received any more when it returns.
 pub(super) async fn run(
     connection: Connection,
-    outbox: &Outbox,
-    inbox: &Inbox,
+    session: Session,
+    ends: &Ends,
+    log: &mut Log,
     interrupted: impl Future<Output = Lost>,
 ) -> Ended {
+    let mut lanes = JoinSet::new();
     let mut since = None;
     let why = tokio::select! {
         biased;
         why = interrupted => why,
-        NodeGone = inbox.gone() => Lost::NodeGone,
+        NodeGone = ends.inbox.gone() => Lost::NodeGone,
         error = connection.closed() => error.into(),
-        why = speak(&connection, outbox, inbox, &mut since) => why,
+        why = speak(&connection, session, ends, log, &mut lanes, &mut since) => why,
     };
-    outbox.close();
-    connection.close(why.code().into(), why.to_string().as_bytes());
-    let up = since.map(|since: Instant| since.elapsed());
-    if up.is_some() {
-        // If the node is gone, nobody wants to know.
-        let _ = inbox.unreachable().await;
-    }
-    Ended { up, why }
+    connection.close(why.code().into(), why.reason().as_bytes());
+    lanes.shutdown().await;
+    ends.outbox.close();
+    Ended { up: since.map(|since: Instant| since.elapsed()), why }
 }
 
-/// Greets, then carries frames both ways until one of them fails.
-async fn speak(connection: &Connection, outbox: &Outbox, inbox: &Inbox, since: &mut Option<Instant>) -> Lost {
-    let (sender, reader) = match timeout(HANDSHAKE_MAX, greet(connection)).await {
-        Ok(Ok(streams)) => streams,
+/// Greets, tells the node whom it has met, then carries frames both ways until one of the lanes fails.
+async fn speak(
+    connection: &Connection,
+    session: Session,
+    ends: &Ends,
+    log: &mut Log,
+    lanes: &mut JoinSet<Lost>,
+    since: &mut Option<Instant>,
+) -> Lost {
+    let Greeted { hello, senders, readers } = match timeout(HANDSHAKE_MAX, greet(connection, ends)).await {
+        Ok(Ok(greeted)) => greeted,
         Ok(Err(why)) => return why,
         Err(_) => return Lost::Silent,
     };
-    *since = Some(Instant::now());
-    outbox.open();
-    tracing::info!(peer = %inbox.peer(), address = %connection.remote_address(), "peer connected");
-    let result = tokio::select! {
-        biased;
-        result = write(sender, outbox) => result,
-        result = reader.read(inbox) => result,
+    ends.outbox.open();
+    let vetoed = match ends.inbox.met(session, hello).await {
+        Ok(vetoed) => vetoed,
+        Err(NodeGone) => return Lost::NodeGone,
     };
-    match result {
-        Ok(never) => match never {},
-        Err(why) => why,
+    *since = Some(Instant::now());
+    log.met(connection.remote_address());
+    for (lane, sender) in senders {
+        lanes.spawn(write(lane, sender, ends.outbox.clone()));
     }
-}
-
-/// Opens the stream outward, and waits for the peer's.
-async fn greet(connection: &Connection) -> Result<(SendStream, Reader), Lost> {
-    let mut sender = connection.open_uni().await?;
-    sender.write_all_chunks(&mut encode([Frame::greeting()])).await?;
-    let mut reader = Reader { stream: connection.accept_uni().await?, decoder: Decoder::default() };
-    // Were there a payload, it would not be waited for: nothing is received before room is made for it.
-    if reader.until(Decoder::payload_bytes).await? != 0 {
-        return Err(Lost::NoGreeting);
+    for (lane, reader) in readers {
+        lanes.spawn(reader.read_all(lane, session, ends.inbox.clone()));
     }
-    reader.until(Decoder::next_payload).await?;
-    Ok((sender, reader))
-}
-
-async fn write(mut sender: SendStream, outbox: &Outbox) -> Result<Infallible, Lost> {
+    let mut vetoed = pin!(veto(vetoed));
+    let mut settled = pin!(sleep(SETTLED_AFTER));
     loop {
-        let frames = outbox.take().await;
-        sender.write_all_chunks(&mut encode(frames)).await?;
+        tokio::select! {
+            biased;
+            reason = &mut vetoed => return Refused::Introduction(reason).into(),
+            Some(ended) = lanes.join_next() => return ended.unwrap_or(Lost::Stream),
+            () = &mut settled, if log.is_in_doubt() => log.settled(connection.remote_address()),
+        }
+    }
+}
+
+/// Waits until the node refuses the session, for as long as it takes.
+async fn veto(vetoed: oneshot::Receiver<String>) -> String {
+    match vetoed.await {
+        Ok(reason) => reason,
+        Err(_) => pending().await,
+    }
+}
+
+/// Both sides have greeted.
+struct Greeted {
+    /// What the peer introduces itself with.
+    hello: Bytes,
+    senders: Vec<(Lane, SendStream)>,
+    readers: Vec<(Lane, Reader)>,
+}
+
+/// Opens the streams outward, and waits for the peer's.
+async fn greet(connection: &Connection, ends: &Ends) -> Result<Greeted, Lost> {
+    let ours = ends.introduction().await?;
+    let (mut senders, mut readers, mut theirs) = (vec![], vec![], None);
+    for lane in Lane::ALL {
+        let mut sender = connection.open_uni().await?;
+        sender.set_priority(priority(lane)).map_err(|_closed| Lost::Stream)?;
+        sender.write_all_chunks(&mut encode([Frame::greeting(&Greeting::of(lane, &ours))])).await?;
+        senders.push((lane, sender));
+    }
+    for _ in Lane::ALL {
+        let mut reader = Reader { stream: connection.accept_uni().await?, decoder: Decoder::new(GREETING_BYTES_MAX) };
+        let lane = match Greeting::decode(&reader.until(Decoder::next_payload).await?)? {
+            Greeting::Urgent { hello } => {
+                theirs = Some(hello);
+                Lane::Urgent
+            }
+            Greeting::Log => Lane::Log,
+            Greeting::Bulk => Lane::Bulk,
+        };
+        if readers.iter().any(|(greeted, _)| *greeted == lane) {
+            return Err(Lost::GreetedTwice);
+        }
+        reader.decoder.allow(lane.frame_bytes_max());
+        readers.push((lane, reader));
+    }
+    Ok(Greeted { hello: theirs.ok_or(NoGreeting)?, senders, readers })
+}
+
+/// Writes what is queued on a lane until the stream fails.
+async fn write(lane: Lane, mut sender: SendStream, outbox: Arc<Outbox>) -> Lost {
+    loop {
+        let frames = outbox.take(lane).await;
+        if let Err(error) = sender.write_all_chunks(&mut encode(frames)).await {
+            return error.into();
+        }
     }
 }
 
@@ -190,13 +183,21 @@ struct Reader {
 }
 
 impl Reader {
-    async fn read(mut self, inbox: &Inbox) -> Result<Infallible, Lost> {
+    /// Reads until the stream fails.
+    async fn read_all(mut self, lane: Lane, session: Session, inbox: Arc<Inbox>) -> Lost {
+        match self.read(lane, session, &inbox).await {
+            Ok(never) => match never {},
+            Err(why) => why,
+        }
+    }
+
+    async fn read(&mut self, lane: Lane, session: Session, inbox: &Inbox) -> Result<Infallible, Lost> {
         loop {
             let payload_bytes = self.until(Decoder::payload_bytes).await?;
-            let room = inbox.reserve(payload_bytes).await;
+            let room = inbox.reserve(lane, payload_bytes).await;
             self.decoder.reserve();
             let payload = self.until(Decoder::next_payload).await?;
-            inbox.frame(payload, room).await?;
+            inbox.frame(session, lane, payload, room).await?;
         }
     }
 

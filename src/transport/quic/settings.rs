@@ -1,15 +1,17 @@
 //! Bounds, and what quinn is told.
 //!
 //! Listening endpoints serve peers and clients with one configuration, as the protocol is known only after the
-//! handshake; its windows are what one connection of either kind may make a node hold.
+//! handshake; so its windows are a client's, and [`widen`] gives a peer its own.
 
 use std::{io, net::SocketAddr, net::UdpSocket, sync::Arc, time::Duration};
 
 use quinn::{
-    IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::QuicServerConfig,
     udp::{UdpSockRef, UdpSocketState},
 };
+
+use super::super::Lane;
 
 /// A handshake, greeting included, takes no longer; neither does a dial.
 pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -30,44 +32,72 @@ pub(super) const HANDSHAKES_UNVALIDATED_MAX: usize = 8;
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_BYTES_TOTAL_MAX: u64 = 4 << 20;
 
-/// Streams that one client may have open; a peer has one.
-const CLIENT_STREAMS_MAX: u32 = 16;
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// Streams that one client may have open.
+pub const CLIENT_STREAMS_MAX: usize = 64;
+/// A peer opens one stream a lane.
+const PEER_STREAMS_MAX: u32 = Lane::ALL.len() as u32;
+/// Bytes of one stream that wait to be read; and what one stream may have on its way.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one connection that wait to be read, and bytes that wait to be acknowledged by one peer. Room for a full
+/// window of each lane, so that one that is clogged cannot take another's.
+const PEER_WINDOW_BYTES: u32 = PEER_STREAMS_MAX * STREAM_WINDOW_BYTES;
+/// Bytes of one client that wait to be read by its node, which may have a thousand clients,
+const CLIENT_WINDOW_BYTES: u32 = 64 << 10;
+/// and bytes that wait to be acknowledged by one client.
+const CLIENT_SEND_WINDOW_BYTES: u32 = 256 << 10;
+/// Both, at the client.
+const NODE_WINDOW_BYTES: u32 = 4 << 20;
 /// A full socket buffer loses packets, which makes congestion windows collapse, most of all on loopback.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
-fn transport() -> TransportConfig {
+fn transport(window_bytes: u32, uni_streams_max: u32) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MAX_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .initial_rtt(INITIAL_RTT)
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(uni_streams_max))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .receive_window(VarInt::from_u32(window_bytes))
+        .send_window(window_bytes.into())
         .datagram_receive_buffer_size(None);
     transport
 }
 
 /// For connections that a client dials: it opens streams, nodes do not.
 pub(in crate::transport) fn client_transport() -> TransportConfig {
-    transport()
-}
-
-/// For connections that a node dials: one stream each way.
-pub(super) fn dialer_transport() -> TransportConfig {
-    let mut transport = transport();
-    transport.max_concurrent_uni_streams(VarInt::from_u32(1));
+    let mut transport = transport(NODE_WINDOW_BYTES, 0);
+    // It uses one stream.
+    transport.stream_receive_window(VarInt::from_u32(NODE_WINDOW_BYTES));
     transport
 }
 
+/// For connections that a node dials.
+pub(super) fn dialer_transport() -> TransportConfig {
+    transport(PEER_WINDOW_BYTES, PEER_STREAMS_MAX)
+}
+
+/// Whoever has come in turns out to be a peer, and gets a peer's windows.
+pub(super) fn widen(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(PEER_WINDOW_BYTES));
+    connection.set_send_window(PEER_WINDOW_BYTES.into());
+}
+
+/// Which of the streams that have something to send goes first: the greatest.
+pub(super) fn priority(lane: Lane) -> i32 {
+    match lane {
+        Lane::Urgent => 2,
+        Lane::Log => 1,
+        Lane::Bulk => 0,
+    }
+}
+
 pub(super) fn server_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
-    let mut transport = dialer_transport();
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_STREAMS_MAX));
+    let mut transport = transport(CLIENT_WINDOW_BYTES, PEER_STREAMS_MAX);
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(CLIENT_STREAMS_MAX as u32))
+        .send_window(CLIENT_SEND_WINDOW_BYTES.into());
     let mut config = ServerConfig::with_crypto(crypto);
     config
         .transport_config(Arc::new(transport))
@@ -101,7 +131,7 @@ pub(super) fn bind_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
 pub(super) enum Code {
     /// The node stops, or gives the connection up.
     Stopping = 0,
-    /// The other side did not prove that it may speak here.
+    /// The other side did not prove that it may speak here, or the node does not accept what it says of itself.
     Refused = 1,
     /// A newer connection from the same peer took its place.
     Replaced = 2,
