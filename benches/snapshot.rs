@@ -28,7 +28,7 @@ use tombola::{
         Weight,
     },
     replica::SnapshotPolicy,
-    runtime::{Blocking, Node, NodeConfig, NodeHandle},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S},
     storage::{self, Store, Wanted},
     system::SystemEnvironment,
     transport::{Dropped, Event, Lane, Transport},
@@ -126,7 +126,7 @@ fn meta_of(machine: &StateMachine, chunks: &[Bytes]) -> SnapshotMeta {
 
 /// A store that holds this state, as if a peer had sent it.
 fn store_with(dir: &Path, machine: &StateMachine) {
-    let (mut store, _) = storage::open(dir, WANTED, DISK).expect("an empty directory takes a store");
+    let (mut store, _) = storage::open(dir, WANTED, DISK, |_| {}).expect("an empty directory takes a store");
     let founding = StateMachine::founding(LIMITS);
     let body: Vec<Bytes> = founding.snapshot().chunks(CHUNK_BYTES).collect();
     let snapshot = Snapshot { meta: meta_of(&founding, &body), body };
@@ -172,7 +172,7 @@ fn store_with(dir: &Path, machine: &StateMachine) {
 }
 
 fn open(dir: &Path) -> (Store, Recovered) {
-    storage::open(dir, WANTED, DISK).expect("what was closed opens")
+    storage::open(dir, WANTED, DISK, |_| {}).expect("what was closed opens")
 }
 
 async fn start(dir: &Path, snapshots: SnapshotPolicy) -> Node {
@@ -184,12 +184,14 @@ async fn start(dir: &Path, snapshots: SnapshotPolicy) -> Node {
         heartbeat_ticks: 2,
         election_ticks: 20,
         snapshots,
+        snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
+        accept_clock: false,
         limits: LIMITS,
         catalog: Vec::new(),
     };
     let environment = SystemEnvironment::new(Duration::from_millis(50));
     let node = Node::start(config, recovered, Nobody, Blocking::new(store), environment);
-    let query = || Query::Pools;
+    let query = || Query::first_pools();
     while node.handle.read(query(), Consistency::Linearizable, Duration::from_secs(10)).await.is_err() {}
     println!(
         "start: {:.2} s to open the store, {:.2} s to the first linearizable read (an election, 1 to 2 s, included)",
@@ -218,7 +220,7 @@ async fn standstills(handle: &NodeHandle, until: impl Fn() -> bool) -> Vec<u64> 
     let mut gaps = Vec::new();
     let (mut seen, mut since) = (Index(0), Instant::now());
     while !until() {
-        let read = handle.read(Query::Pools, Consistency::Stale, Duration::from_secs(10)).await;
+        let read = handle.read(Query::first_pools(), Consistency::Stale, Duration::from_secs(10)).await;
         let index = read.expect("a stale read is answered").index;
         if index != seen {
             gaps.push(u64::try_from(since.elapsed().as_micros()).expect("it fits"));

@@ -222,7 +222,7 @@ impl Items {
         if self.renormalize != renormalize {
             self.renormalize = renormalize;
             let mut selector = Selector::default();
-            self.iter().for_each(|(_, item)| selector.push(self.odds(item)));
+            self.list.iter().for_each(|(_, item)| selector.push(self.odds(item)));
             self.selector = selector;
         }
     }

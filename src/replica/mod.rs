@@ -476,6 +476,7 @@ impl Replica {
         self.snapshots.applied(entry.data.len() as u64);
         let answers = self.proposals.applied(Index(entry.index), Term(entry.term), outcomes);
         self.answer(answers);
+        self.outputs.extend(self.applied.take_garbage().map(Output::Discard));
         if self.checkpoints.is_at(Index(entry.index)) {
             let told = self.checkpoints.applied(self.applied.machine().digests(), &self.raft.voters())?;
             self.outputs.push_back(Output::Checkpoint(told));
