@@ -280,8 +280,7 @@ impl Replica {
     }
 
     fn turn_away(&mut self, ids: impl IntoIterator<Item = ProposalId>) {
-        let leader = self.raft.leader();
-        self.answer(ids.into_iter().map(|id| (id, ProposalResult::NotProposed { leader })));
+        self.answer(ids.into_iter().map(|id| (id, ProposalResult::NotProposed)));
     }
 
     fn answer(&mut self, answers: impl IntoIterator<Item = (ProposalId, ProposalResult)>) {

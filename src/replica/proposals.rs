@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pool::Outcome,
-    types::{Index, ReplicaId, Term},
+    types::{Index, Term},
 };
 
 /// Names a proposal at the replica that it was given to; chosen by the giver, never used twice.
@@ -24,10 +24,7 @@ pub enum ProposalResult {
     Applied(Outcome),
     /// Not put into the log by this replica: it does not lead, hands leadership over, or has no room.
     /// The proposal is surely not applied; it may be given to the leader.
-    NotProposed {
-        /// Whom to ask, if anybody is known to lead.
-        leader: Option<ReplicaId>,
-    },
+    NotProposed,
     /// This replica lost its entry: to another leader's, to its own of a later term, or with its whole log to a peer's
     /// snapshot, which may have the entry applied. Another one with the same key may be applied; and this one too: until an
     /// entry is applied at that index, from the disk of a third.

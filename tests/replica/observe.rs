@@ -131,7 +131,7 @@ impl Observer {
                 self.told.entry((pool.clone(), *key)).or_insert_with(|| outcome.clone());
                 self.history.tell(now, *call, Told::Outcome(outcome.clone()));
             }
-            ProposalResult::NotProposed { .. } => self.history.tell(now, *call, Told::NotApplied),
+            ProposalResult::NotProposed => self.history.tell(now, *call, Told::NotApplied),
             // It may be applied yet: its sender knows nothing.
             ProposalResult::Superseded => {}
         }
