@@ -124,7 +124,9 @@ fn a_cluster_tells_how_it_is_and_metrics_move_with_draws() {
         (&vitals["strangers"], &vitals["shedding"], &vitals["waiting_commands"]),
         (&json!([]), &json!(false), &json!(0))
     );
-    assert!(vitals["commit_time_us"].as_u64().unwrap() > 0, "{vitals}");
+    // Whoever accepted a request has measured it.
+    let measured = |admin| status(admin)["vitals"]["commit_time_us"].as_u64().unwrap() > 0;
+    assert!(admins.iter().any(|admin| measured(admin)), "{vitals}");
     assert!(leader["log"]["first"].as_u64() <= leader["log"]["last"].as_u64());
 }
 

@@ -81,7 +81,7 @@ fn code(stderr: &[u8]) -> String {
 fn state(user: &User) -> [Value; 2] {
     let mut pool = user.json(&["state"]);
     let mut pools = user.json(&["pool", "list"])["pools"].take();
-    for fact in ["index", "now_ms", "key_floor_ms"] {
+    for fact in ["index", "last_index", "now_ms", "key_floor_ms"] {
         pool.as_object_mut().unwrap().remove(fact);
         pools.as_array_mut().unwrap().iter_mut().for_each(|pool| _ = pool.as_object_mut().unwrap().remove(fact));
     }

@@ -76,6 +76,9 @@ pub(super) enum Section {
     End,
 }
 
+/// What is reserved for a piece at once, however long it may be.
+const CHUNK_RESERVED_BYTES_MAX: usize = 1 << 20;
+
 impl SnapshotHandle {
     pub(super) fn of(machine: &StateMachine) -> Self {
         let pools = machine.pools.iter();
@@ -111,7 +114,7 @@ impl SnapshotHandle {
         let mut sections = self.sections();
         let mut section = Bytes::new();
         std::iter::from_fn(move || {
-            let mut chunk = Vec::with_capacity(bytes);
+            let mut chunk = Vec::with_capacity(bytes.min(CHUNK_RESERVED_BYTES_MAX));
             while chunk.len() < bytes {
                 if section.is_empty() {
                     let Some(next) = sections.next() else { break };

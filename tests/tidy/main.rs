@@ -123,8 +123,9 @@ fn what_documents_point_at_is_there() {
     let ours = ["src/", "sim/", "tests/", "benches/", "proto/", "docs/"];
     let mut missing = String::new();
     for file in files.iter().filter(|file| file.path.ends_with(".md")) {
+        let beside = file.path.rsplit_once('/').map_or("", |(directory, _)| directory);
         for place in quoted(&file.text).filter(|quoted| ours.iter().any(|root| quoted.starts_with(root))) {
-            if !is_there(&files, place) {
+            if !is_there(&files, place) && !is_there(&files, &format!("{beside}/{place}")) {
                 missing += &format!("\n{}: {place}", file.path);
             }
         }

@@ -19,7 +19,7 @@ use tombola::{
 /// Width of a bucket in key time.
 const BUCKET_MS: u64 = 5_000;
 /// A bucket counts as this, and each record as that beside what it holds.
-const BUCKET_BYTES: u64 = 512;
+const BUCKET_BYTES: u64 = 1_024;
 const RECORD_BYTES: u64 = 18;
 /// A record holds its name and its fingerprint, of 16 bytes each, and the answer.
 const NAME_BYTES: u64 = 32;
