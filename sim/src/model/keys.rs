@@ -6,7 +6,7 @@
 //! Where semantics.md leaves room, this is how it was decided. The keys of all pools that do not exist are one owner's; a
 //! pool created later looks there too, for keys of up to 60 s after its birth, and is subject to that owner's floor as far
 //! as that. Keys made by nodes are told by their form, not by who sends them. What is older than the horizon is forgotten
-//! when time enters another five seconds, bucket by bucket. Between the budget and twice the budget only the fullest owner
+//! bucket by bucket when time, rounded down to five seconds, has left it behind; 4 096 buckets an entry. Between the budget and twice the budget only the fullest owner
 //! is refused; from there on, all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,8 @@ const ADMIN_BYTES_MAX: u64 = 16 << 20;
 const AHEAD_MS_MAX: u64 = 60_000;
 const SERVER_AGE_MS_MAX: u64 = 60_000;
 const YOUNG_MS: u64 = 30_000;
+/// Most buckets that one entry forgets because of their age.
+const DROPS_PER_ENTRY_MAX: usize = 4_096;
 
 /// Whose keys: a pool's, or (`None`) those of all pools that do not exist.
 type Owner = Option<PoolId>;
@@ -110,11 +112,12 @@ impl Keys {
     }
 
     /// Forgets what the passing of time takes away.
-    pub(super) fn pass(&mut self, before: Millis, now: Millis) {
-        if before.0 / BUCKET_MS != now.0 / BUCKET_MS {
-            let horizons = [false, true].map(|server| horizon(&self.limits, server, now));
-            self.buckets.retain(|(_, kind, number), _| last_ms(*number) > horizons[usize::from(*kind == Kind::Server)]);
-        }
+    pub(super) fn pass(&mut self, now: Millis) {
+        let now = Millis(now.0 / BUCKET_MS * BUCKET_MS);
+        let is_old =
+            |&(_, kind, number): &&Place| last_ms(*number) <= horizon(&self.limits, *kind == Kind::Server, now);
+        let old: Vec<Place> = self.buckets.keys().filter(is_old).take(DROPS_PER_ENTRY_MAX).cloned().collect();
+        old.iter().for_each(|place| drop(self.buckets.remove(place)));
     }
 
     pub(super) fn find(&self, pool: &PoolId, key: &RequestKey) -> Option<&Record> {

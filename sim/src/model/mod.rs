@@ -92,7 +92,7 @@ impl Model {
             return Vec::new();
         };
         let now = self.now.max(batch.time);
-        self.keys.pass(self.now, now);
+        self.keys.pass(now);
         self.now = now;
         let (index, entropy) = (self.applied, batch.entropy);
         let mut moment = Moment { index, now, entropy, steps: 0, answers: Vec::new(), seen };

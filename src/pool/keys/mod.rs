@@ -21,7 +21,7 @@
 //! `CreatePool` itself is stored in the pool that it made.
 //!
 //! **Time** takes buckets away at the first entry whose time, rounded down to 5 s, is a ring's age past their last
-//! millisecond; at most 4 096 an entry, the rest in the next.
+//! millisecond; at most 4 096 an entry, by scope, ring and time, the rest in the next.
 //!
 //! **Over the budget**, before a new key is stored, the scope that uses most (the first by name, among equals) forgets its
 //! oldest bucket, and again until there is room; unless that bucket is younger than 30 s: then its new keys are refused,
@@ -204,7 +204,9 @@ impl Keys {
         // Rounded down, so that within a bucket's width it does not matter when, or how often, this is done.
         let now = Millis(bucket_number(now) * BUCKET_MS);
         let mut drops = 0;
-        for at in 0..self.scopes.len() {
+        // By name, since an entry may not get through, and how scopes lie here is not the same on every replica.
+        let by_name: Vec<usize> = std::iter::once(ORPHANS).chain(self.places.values().copied()).collect();
+        for at in by_name {
             for kind in RingKind::ALL {
                 let horizon = self.horizon(kind.floor(), now);
                 let is_old = |bucket: &Bucket| bucket.last_time() <= horizon;
