@@ -189,7 +189,8 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 Output::SendSnapshot { to, message } => self.station.snapshots.send(to, message, self.station.now()),
                 Output::SnapshotSettled { index, installed } => {
                     self.station.metrics.handle_snapshot_settled(installed);
-                    self.station.snapshots.handle_settled(index, installed);
+                    let applied = self.replica.machine().applied();
+                    self.station.snapshots.handle_settled(index, installed, applied);
                 }
                 Output::Checkpoint(checkpoint) => self.tell_checkpoint(checkpoint),
                 Output::Discard(garbage) => self.station.bin.put(garbage),

@@ -1,6 +1,7 @@
 //! A disk in memory: what the store promises of it, and what can go wrong with it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -38,6 +39,8 @@ struct Image {
     fails: bool,
     held: Option<Held>,
     counts: Counts,
+    /// Chunks that were staged of the received bodies of snapshots at these indexes.
+    received: BTreeMap<Index, usize>,
 }
 
 /// An operation that does not come back until its process is gone, or it is let go.
@@ -56,8 +59,6 @@ pub struct Counts {
     pub taken: usize,
     /// Snapshots of others that became the newest.
     pub installed: usize,
-    /// Chunks of received bodies that were staged.
-    pub received_chunks: usize,
     /// Operations that were held up.
     pub held: usize,
     /// The most entries that the log had.
@@ -136,7 +137,9 @@ impl Image {
             return Err(format!("chunk {number} after {} of {staging:?}", body.len()));
         }
         body.push(chunk);
-        self.counts.received_chunks += usize::from(matches!(staging, Staging::Received(_)));
+        if let Staging::Received(meta) = staging {
+            *self.received.entry(meta.index).or_default() += 1;
+        }
         Ok(())
     }
 
@@ -209,6 +212,11 @@ impl Disk {
     /// What it has seen.
     pub fn counts(&self) -> Counts {
         self.image().counts
+    }
+
+    /// How many chunks of the snapshot at this index were ever received and staged.
+    pub fn received_of(&self, index: Index) -> usize {
+        self.image().received.get(&index).copied().unwrap_or_default()
     }
 
     /// How many chunks are staged of a received body.

@@ -23,7 +23,7 @@ pub enum BodyMessage {
     Want {
         /// The shipment.
         shipment: ShipmentId,
-        /// Their numbers; at most [`super::WINDOW_CHUNKS`].
+        /// Their numbers; at most 16.
         chunks: Vec<u32>,
     },
     /// A chunk.

@@ -174,9 +174,9 @@ impl Snapshots {
         self.taking = Taking::No;
     }
 
-    /// raft has installed the snapshot that it was given, or has no use for it.
-    pub fn handle_settled(&mut self, index: Index, installed: bool) {
-        self.receiving.handle_settled(index, installed);
+    /// raft has installed the snapshot that it was given, or has no use for it; and this replica has applied so much.
+    pub fn handle_settled(&mut self, index: Index, installed: bool, applied: Index) {
+        self.receiving.handle_settled(index, installed, applied);
         self.go_on();
     }
 

@@ -236,11 +236,14 @@ impl Receiving {
         }
     }
 
-    /// raft has installed the snapshot at this index, or has no use for it.
-    pub fn handle_settled(&mut self, index: Index, installed: bool) {
+    /// raft has installed the snapshot at this index, or has no use for it; and this replica has applied so much.
+    ///
+    /// What is staged stays as long as the replica is behind it: most likely the term has changed on the way, and the next
+    /// leader, or the same one, offers it again.
+    pub fn handle_settled(&mut self, index: Index, installed: bool, applied: Index) {
         let is_this = |current: &Incoming| matches!(current.phase, Phase::Installing) && current.meta.index == index;
         if self.current.as_ref().is_some_and(is_this) {
-            if !installed {
+            if !installed && applied >= index {
                 self.forget(index);
             }
             self.end(installed);

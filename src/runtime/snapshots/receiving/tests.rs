@@ -93,9 +93,9 @@ fn chunks_are_staged_in_order_then_checked_installed_and_reported() {
     let ticket = ticket(&receiving);
     receiving.handle_checked(ticket, Ok(machine()), Tick(1));
     assert_eq!(told(&mut receiving), ["install 1"]);
-    receiving.handle_settled(Index(89), true);
+    receiving.handle_settled(Index(89), true, Index(89));
     assert!(!receiving.is_idle(), "that was another one");
-    receiving.handle_settled(Index(90), true);
+    receiving.handle_settled(Index(90), true, Index(90));
     assert_eq!(told(&mut receiving), ["70 ended true"]);
     assert!(receiving.is_idle());
 }
@@ -266,13 +266,15 @@ fn a_spoiled_body_is_refused_forgotten_and_not_asked_for_again_for_a_while() {
 }
 
 #[test]
-fn what_raft_has_no_use_for_is_forgotten_and_until_then_nothing_takes_its_place() {
-    let mut receiving = whole();
-    let ticket = ticket(&receiving);
-    receiving.handle_checked(ticket, Ok(machine()), Tick(1));
-    told(&mut receiving);
-    offer_of(&mut receiving, ShipmentId(71), meta(4), 2);
-    assert_eq!(told(&mut receiving), [""; 0], "raft needs what is staged");
-    receiving.handle_settled(Index(90), false);
-    assert_eq!(told(&mut receiving), ["forget 90", "70 ended false"]);
+fn what_raft_has_no_use_for_is_kept_while_we_are_behind_it_and_forgotten_otherwise() {
+    for (applied, said) in [(89, vec!["70 ended false"]), (90, vec!["forget 90", "70 ended false"])] {
+        let mut receiving = whole();
+        let ticket = ticket(&receiving);
+        receiving.handle_checked(ticket, Ok(machine()), Tick(1));
+        told(&mut receiving);
+        offer_of(&mut receiving, ShipmentId(71), meta(4), 2);
+        assert_eq!(told(&mut receiving), [""; 0], "raft needs what is staged");
+        receiving.handle_settled(Index(90), false, Index(applied));
+        assert_eq!(told(&mut receiving), said);
+    }
 }

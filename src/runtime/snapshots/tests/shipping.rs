@@ -207,7 +207,7 @@ impl World {
                 ReceiveStep::Check { ticket, .. } => self.later(Event::Check(self.incarnation, ticket)),
                 ReceiveStep::Install { .. } => {
                     self.installed = true;
-                    self.receiving.handle_settled(Index(90), true);
+                    self.receiving.handle_settled(Index(90), true, Index(90));
                 }
                 ReceiveStep::Forget { .. } => panic!("nothing is spoiled"),
             }
