@@ -99,8 +99,8 @@ fn raft_rs_27_a_flipped_bit_anywhere_is_noticed_or_does_not_matter() {
 fn sample(image: &Image) -> impl Iterator<Item = usize> {
     let bytes = image.all();
     (HEADER..bytes.len()).filter(move |&at| {
-        let is_head = at % 4096 < 24 && mix(1, at) % 6 == 0;
-        bytes[at] != 0 && (is_head || mix(2, at) % 8192 == 0)
+        let is_head = at % 4096 < 24 && mix(1, at).is_multiple_of(6);
+        bytes[at] != 0 && (is_head || mix(2, at).is_multiple_of(8192))
     })
 }
 

@@ -211,7 +211,7 @@ fn an_install_that_would_break_the_store_is_refused_whole() {
     let stale = snapshot(3, 2, 5);
     assert_refused(&brought(&stale), installed(9, &stale, hard_state(2, 1, 4)), "commit 4 is above the last entry 3");
     let (_, mut store) = after(&brought(&theirs));
-    store.commit(&[install.clone()]).unwrap();
+    store.commit(std::slice::from_ref(&install)).unwrap();
     assert_eq!(store.commit(&[install]).unwrap_err().code(), "STORE_REFUSED");
 }
 
