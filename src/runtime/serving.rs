@@ -171,7 +171,9 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             match output {
                 Output::Send { to, message } => _ = self.station.send(to, PeerMessage::Raft(message)),
                 Output::Persist(write) => {
-                    write.snapshot.iter().for_each(|flip| self.station.snapshots.handle_flip(flip));
+                    if write.snapshot.is_some() {
+                        self.station.snapshots.handle_flip();
+                    }
                     self.station.write(write)?;
                 }
                 Output::Proposal { id, result } => {
@@ -180,9 +182,13 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                         self.station.handle_result(id, Teller::Here, result);
                     }
                 }
-                Output::TakeSnapshot(snapshot) => self.station.snapshots.take(snapshot),
+                Output::TakeSnapshot(snapshot) => {
+                    self.station.metrics.handle_snapshot_begun();
+                    self.station.snapshots.take(snapshot);
+                }
                 Output::SendSnapshot { to, message } => self.station.snapshots.send(to, message, self.station.now()),
                 Output::SnapshotSettled { index, installed } => {
+                    self.station.metrics.handle_snapshot_settled(installed);
                     self.station.snapshots.handle_settled(index, installed);
                 }
                 Output::Checkpoint(checkpoint) => self.tell_checkpoint(checkpoint),
@@ -206,7 +212,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         for read in self.station.handle_tick(self.view) {
             self.step(Input::ForgetRead(read))?;
         }
-        self.station.metrics.handle_tick(&self.replica.status(), self.station.requests.len());
+        self.station.observe(&self.replica.status());
         self.tick_beside();
         Ok(())
     }
@@ -265,7 +271,10 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 self.station.transfers.handle_refusal(wish, Leader::Peer(from), why);
             }
             PeerMessage::Body(message) => self.handle_body(from, message),
-            PeerMessage::Checkpoint(checkpoint) => self.step(Input::Checkpoint { from, checkpoint })?,
+            PeerMessage::Checkpoint(checkpoint) => {
+                self.station.metrics.handle_checkpoint(checkpoint, self.replica.history_at(checkpoint.0.index));
+                self.step(Input::Checkpoint { from, checkpoint })?;
+            }
         }
         // After the step: a message of a new term makes all earlier samples old, but not its own.
         let at = self.station.inputs.clock.elapsed();
