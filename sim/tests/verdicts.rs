@@ -135,8 +135,8 @@ impl Cluster {
         for replica in 1..=3 {
             match replica {
                 3 if self.is(Wrong::Gap, number) => continue,
-                3 if self.is(Wrong::Fork, number) => self.history.applied(life(3), &entry(&other), digests.history),
-                _ => self.history.applied(life(replica), &entry(&batch), digests.history),
+                3 if self.is(Wrong::Fork, number) => self.history.applied(life(3), &entry(&other)),
+                _ => self.history.applied(life(replica), &entry(&batch)),
             }
             self.history.digested(life(replica), digests);
         }

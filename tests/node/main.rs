@@ -4,6 +4,7 @@ mod bounds;
 mod disk;
 mod faults;
 mod identity;
+mod judged;
 mod serving;
 mod snapshots;
 mod time;

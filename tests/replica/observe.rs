@@ -86,7 +86,10 @@ impl Observer {
                 self.history.restored(self.life(replica), *at);
             }
             Seen::Installed { at } => self.history.restored(self.life(replica), *at),
-            Seen::Applied { entry, history } => self.history.applied(self.life(replica), entry, *history),
+            Seen::Applied { entry, history } => {
+                self.history.applied(self.life(replica), entry);
+                self.history.chained(self.life(replica), entry.index, *history);
+            }
             Seen::Rested { status } => self.history.status(self.life(replica), status),
             Seen::Snapshot { index, body_sha256 } => self.history.snapshot(self.life(replica), *index, *body_sha256),
             Seen::Proposed { id, command } => {

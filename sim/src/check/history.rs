@@ -108,19 +108,22 @@ impl History {
         self.note(result);
     }
 
-    /// A replica applies an entry, and has this history then.
-    pub fn applied(&mut self, who: Incarnation, entry: &Entry, history: HistoryDigest) {
+    /// A replica applies an entry.
+    pub fn applied(&mut self, who: Incarnation, entry: &Entry) {
         let recorded = Recorded { term: entry.term, data: entry.data.clone() };
         let result = self.ledger.apply(who, entry.index, recorded);
         self.note(result);
-        let result = self.digests.history(who, entry.index, history);
+    }
+
+    /// A replica has this history at an index that it has applied.
+    pub fn chained(&mut self, who: Incarnation, index: Index, history: HistoryDigest) {
+        let result = self.digests.history(who, index, history);
         self.note(result);
     }
 
     /// A replica has these digests.
     pub fn digested(&mut self, who: Incarnation, Digests { index, history, state }: Digests) {
-        let result = self.digests.history(who, index, history);
-        self.note(result);
+        self.chained(who, index, history);
         let result = self.digests.state(who, index, state);
         self.note(result);
     }
