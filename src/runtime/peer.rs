@@ -181,8 +181,11 @@ pub(super) fn in_frames<T: Serialize>(items: Vec<T>) -> Vec<Vec<T>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::types::{DiskId, Term};
+    use super::{super::snapshots::ShipmentId, *};
+    use crate::{
+        durable::CHUNK_BYTES,
+        types::{DiskId, Term},
+    };
 
     const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
 
@@ -218,6 +221,39 @@ mod tests {
         expected.extend([9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         let frame = framing(None).encode(Millis(5), PeerMessage::Transfer { wish: 9, to: ReplicaId(2) });
         assert_eq!(frame, expected);
+    }
+
+    fn of_a_body(bytes: usize) -> [PeerMessage; 3] {
+        let (shipment, bytes) = (ShipmentId(1), vec![7; bytes].into());
+        let PeerMessage::Raft(message) = raft() else { panic!("it is raft's") };
+        [
+            PeerMessage::Body(BodyMessage::Offer { shipment, message }),
+            PeerMessage::Body(BodyMessage::Want { shipment, chunks: vec![1, 2, 3] }),
+            PeerMessage::Body(BodyMessage::Chunk { shipment, number: 1, crc: 2, bytes }),
+        ]
+    }
+
+    #[test]
+    fn only_a_body_s_chunks_wait_for_everything_else_and_nothing_waits_for_them() {
+        assert_eq!(of_a_body(9).map(|message| message.lane()), [Lane::Urgent, Lane::Urgent, Lane::Bulk]);
+        assert!(of_a_body(9).iter().all(|message| codec::encode(message)[..4] == [6, 0, 0, 0]));
+        let longest = framing(Some(1)).encode(Millis(0), of_a_body(CHUNK_BYTES)[2].clone());
+        assert!(longest.len() <= PEER_FRAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn any_byte_of_a_frame_may_be_wrong_without_harm() {
+        let ours = framing(Some(1));
+        for message in of_a_body(40) {
+            let frame = ours.encode(Millis(0), message);
+            for at in 0..frame.len() {
+                for flip in [1, 0x80, 0xff] {
+                    let mut wrong = frame.to_vec();
+                    wrong[at] ^= flip;
+                    let _ = ours.decode(&wrong);
+                }
+            }
+        }
     }
 
     #[test]

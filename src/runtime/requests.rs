@@ -373,8 +373,8 @@ impl Requests {
             }
             // This replica's word is final for what it did not propose. A peer's is not: the network may deliver a copy
             // twice.
-            (ProposalResult::NotProposed { .. }, Teller::Here) => self.place(request, pause),
-            (ProposalResult::NotProposed { .. } | ProposalResult::Superseded, _) => self.give_up(request, pause),
+            (ProposalResult::NotProposed, Teller::Here) => self.place(request, pause),
+            (ProposalResult::NotProposed | ProposalResult::Superseded, _) => self.give_up(request, pause),
         }
     }
 

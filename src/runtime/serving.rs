@@ -171,7 +171,9 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             match output {
                 Output::Send { to, message } => _ = self.station.send(to, PeerMessage::Raft(message)),
                 Output::Persist(write) => {
-                    write.snapshot.iter().for_each(|flip| self.station.snapshots.handle_flip(flip));
+                    if write.snapshot.is_some() {
+                        self.station.snapshots.handle_flip();
+                    }
                     self.station.write(write)?;
                 }
                 Output::Proposal { id, result } => {

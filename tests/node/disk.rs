@@ -223,11 +223,6 @@ impl Disk {
         self.image().newest.as_ref().map_or((Index(0), 0), |newest| (newest.meta.index, newest.body.len()))
     }
 
-    /// The first index that the log may have.
-    pub fn first_index(&self) -> Index {
-        self.image().truncated.0.next()
-    }
-
     /// How much there is to clean up.
     pub fn garbage(&self) -> usize {
         self.image().garbage

@@ -56,10 +56,15 @@ async fn leave_behind(world: &World, follower: ReplicaId) {
     // While the leader still takes it for present, it keeps the log for it.
     eventually("the others cut their logs", async || {
         let index = grow_log(world.node(leader)).await;
-        let disks: Vec<_> = others.iter().map(|other| world.disk(*other)).collect();
-        let have_all = async || disks.iter().all(|disk| disk.newest().0 >= index).then_some(());
-        eventually("snapshots are taken", have_all).await;
-        disks.iter().all(|disk| disk.first_index() > last.next()).then_some(())
+        let mut first_indexes = Vec::new();
+        for other in &others {
+            let taken = async || {
+                let replica = status(world.node(*other)).await.replica;
+                (replica.snapshot_index >= index).then_some(replica.first_index)
+            };
+            first_indexes.push(eventually("a snapshot is taken", taken).await);
+        }
+        first_indexes.iter().all(|first| *first > last.next()).then_some(())
     })
     .await;
 }
@@ -139,6 +144,39 @@ async fn a_follower_past_the_log_is_brought_up_by_snapshot_while_draws_go_on() {
     assert!(decided > 0);
     all_equal(&world).await;
     assert_eq!(awarded(world.node(follower)).await, decided);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_real_stores_too_and_it_goes_on_from_what_it_was_sent() {
+    let mut world = World::running_on_files(3, &large(), EAGER).await;
+    let follower = world.others(world.leader().await)[0];
+    for round in 0..3 {
+        leave_behind(&world, follower).await;
+        let last = status(world.node(follower)).await.replica.last_index;
+        let load = Load::start(handles(&world, &world.others(follower)));
+        world.heal();
+        // Each round it is killed a little later.
+        for _ in 0..=round {
+            tokio::time::sleep(5 * TICK).await;
+            world.crash(follower).await;
+            world.start(follower);
+        }
+        eventually("it has a snapshot", async || {
+            (status(world.node(follower)).await.replica.snapshot_index > last).then_some(())
+        })
+        .await;
+        load.stop().await;
+        all_equal(&world).await;
+    }
+    let all = world.running_nodes();
+    let drawn = awarded(world.node(follower)).await;
+    for id in &all {
+        world.crash(*id).await;
+    }
+    all.iter().for_each(|id| world.start(*id));
+    world.leader().await;
+    assert_eq!(awarded(world.node(follower)).await, drawn);
+    all_equal(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

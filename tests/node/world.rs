@@ -8,17 +8,19 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tombola::{
     api::{Consistency, Failure, NodeStatus},
     durable::{Identity, Recovered},
     pool::{Answer, CatalogItem, ItemState, Limits, PoolId, PoolState, Query, RequestKey, Stock, Weight},
     replica::SnapshotPolicy,
-    runtime::{Environment, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
+    runtime::{Blocking, Environment, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
+    storage::{self, Store, Wanted},
     transport::{Dropped, Event, Lane, Transport},
     types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
 };
@@ -194,6 +196,8 @@ impl Environment for Machine {
 pub struct World {
     catalog: Vec<CatalogItem>,
     snapshots: SnapshotPolicy,
+    /// Where the stores are, if they are real ones.
+    files: Option<TempDir>,
     network: Arc<Mutex<Network>>,
     voters: Vec<ReplicaId>,
     disks: BTreeMap<ReplicaId, Disk>,
@@ -255,6 +259,7 @@ impl World {
         Self {
             catalog: catalog.to_vec(),
             snapshots: SnapshotPolicy::default(),
+            files: None,
             network: Arc::default(),
             disks: voters.iter().map(|voter| (*voter, Disk::default())).collect(),
             machines: voters.iter().map(|voter| (*voter, machine(voter))).collect(),
@@ -272,10 +277,19 @@ impl World {
 
     /// The same, with snapshots by another policy.
     pub async fn running_with(voters: u64, catalog: &[CatalogItem], snapshots: SnapshotPolicy) -> Self {
-        let mut world = Self { snapshots, ..Self::new(voters, catalog) };
-        (1..=voters).for_each(|number| world.start(replica(number)));
-        world.stocked().await;
-        world
+        Self { snapshots, ..Self::new(voters, catalog) }.started().await
+    }
+
+    /// The same, on real stores.
+    pub async fn running_on_files(voters: u64, catalog: &[CatalogItem], snapshots: SnapshotPolicy) -> Self {
+        let files = Some(tempfile::tempdir().expect("a temporary directory can be made"));
+        Self { snapshots, files, ..Self::new(voters, catalog) }.started().await
+    }
+
+    async fn started(mut self) -> Self {
+        self.voters.clone().into_iter().for_each(|id| self.start(id));
+        self.stocked().await;
+        self
     }
 
     /// Waits until the catalog is in the pool.
@@ -294,7 +308,6 @@ impl World {
 
     /// Starts a node on what its disk holds.
     pub fn start(&mut self, id: ReplicaId) {
-        let (state, handle) = self.disks[&id].begin_incarnation();
         let identity = self.identities[&id];
         let config = NodeConfig {
             founders: self.voters.clone(),
@@ -309,7 +322,14 @@ impl World {
         let (outside, inbox) = mpsc::channel(1_024);
         self.network.lock().expect("no panic holds it").inboxes.insert(id, outside);
         let link = Link { me: id, network: self.network.clone(), inbox };
-        let node = Node::start(config, Recovered { identity, state }, link, handle, self.machines[&id].clone());
+        let machine = self.machines[&id].clone();
+        let node = if let Some(files) = &self.files {
+            let (store, recovered) = open(files, identity);
+            Node::start(config, recovered, link, Blocking::new(store), machine)
+        } else {
+            let (state, handle) = self.disks[&id].begin_incarnation();
+            Node::start(config, Recovered { identity, state }, link, handle, machine)
+        };
         self.nodes.insert(id, node);
     }
 
@@ -421,6 +441,19 @@ impl World {
     /// Waits until a node leads.
     pub async fn leader(&self) -> ReplicaId {
         self.leader_among(&self.running_nodes()).await
+    }
+}
+
+/// Opens a real store. The process that had it before may still be writing; it has to let go of it.
+fn open(files: &TempDir, identity: Identity) -> (Store, Recovered) {
+    let Identity { cluster, shard, replica, disk } = identity;
+    let start = Instant::now();
+    loop {
+        match storage::open(files.path(), Wanted { cluster, shard, replica }, disk, |_| {}) {
+            Ok(opened) => return opened,
+            Err(error) => assert!(start.elapsed() < NEVER, "{error}"),
+        }
+        std::thread::sleep(TICK);
     }
 }
 

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     durable::{Recovered, RecoveredState},
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
     server::{
         admin::{self, AdminConfig},
         drain::{self, Draining},
@@ -249,7 +249,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         heartbeat_ticks: settings.timing.heartbeat_ticks,
         election_ticks: settings.timing.election_ticks,
         snapshots: settings.snapshots,
-        snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
+        snapshot_bytes_per_s: settings.snapshot_bytes_per_s,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
         accept_clock: settings.accept_clock,

@@ -19,10 +19,10 @@
 mod checking;
 mod message;
 mod offer;
-mod pace;
 mod receiving;
 mod sending;
 mod taking;
+mod throttle;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -32,10 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::message::{BodyMessage, ShipmentId};
 pub(super) use self::offer::Own;
 use self::{
-    pace::Times,
     receiving::{ReceiveStep, Receiving, Spoiled},
     sending::{SendStep, Sending},
-    taking::NotTaken,
+    throttle::Times,
 };
 use super::{
     beside::Done,
@@ -43,7 +42,7 @@ use super::{
     persist::{Bodies, Over, Ticket, Tickets},
 };
 use crate::{
-    durable::{CHUNK_BYTES, SnapshotMeta, SnapshotWrite, Staging},
+    durable::{CHUNK_BYTES, SnapshotMeta, Staging},
     pool::StateMachine,
     replica::{BrokenInvariant, Input, RaftBody, RaftMessage, TakeSnapshot},
     types::{Index, ReplicaId},
@@ -72,8 +71,8 @@ pub(super) struct BodyDone(Work);
 
 #[derive(Debug)]
 enum Work {
-    /// One of our own is staged, or will not be.
-    Taken { ticket: Ticket, result: Result<SnapshotMeta, NotTaken> },
+    /// One of our own is staged, or will not be; or its state contradicts itself.
+    Taken { ticket: Ticket, result: Result<Result<SnapshotMeta, Over>, Broken> },
     /// A chunk was read to be sent.
     Read { shipment: ShipmentId, number: u32, chunk: Option<Bytes> },
     /// A staging was begun; so many chunks were there.
@@ -83,6 +82,9 @@ enum Work {
     /// A received body was looked at.
     Checked { ticket: Ticket, found: Result<Box<StateMachine>, Spoiled> },
 }
+
+/// A state contradicts itself, in these words.
+type Broken = String;
 
 /// What the loop is to do.
 #[derive(Debug)]
@@ -148,8 +150,9 @@ impl Snapshots {
         let ticket = self.tickets.draw();
         self.taking = Taking::Running { ticket, _wish: wish };
         let bodies = self.bodies.clone();
+        let taking = tokio::spawn(taking::take(snapshot, bodies, ticket, wanted));
         self.spawn(async move {
-            let result = taking::take(snapshot, &bodies, ticket, &wanted).await;
+            let result = taking.await.map_err(|panic| panic.to_string());
             Ok(Work::Taken { ticket, result })
         });
     }
@@ -167,7 +170,7 @@ impl Snapshots {
     }
 
     /// The replica has a snapshot made the newest, from the staging: that is free again.
-    pub fn handle_flip(&mut self, _flip: &SnapshotWrite) {
+    pub fn handle_flip(&mut self) {
         self.taking = Taking::No;
     }
 
@@ -220,10 +223,12 @@ impl Snapshots {
         Ok(())
     }
 
-    fn handle_taken(&mut self, ticket: Ticket, result: Result<SnapshotMeta, NotTaken>) -> Result<(), BrokenInvariant> {
-        if let Err(NotTaken::Broken(detail)) = result {
-            return Err(BrokenInvariant { name: "one history", detail });
-        }
+    fn handle_taken(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Result<SnapshotMeta, Over>, Broken>,
+    ) -> Result<(), BrokenInvariant> {
+        let result = result.map_err(|detail| BrokenInvariant { name: "one history", detail })?;
         if !matches!(self.taking, Taking::Running { ticket: running, .. } if running == ticket) {
             return Ok(());
         }
@@ -232,7 +237,7 @@ impl Snapshots {
                 self.taking = Taking::Staged;
                 self.steps.push_back(Step::Tell(Input::SnapshotTaken { meta }));
             }
-            Err(_) => self.give_up_taking(),
+            Err(Over) => self.give_up_taking(),
         }
         Ok(())
     }

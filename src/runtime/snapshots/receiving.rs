@@ -20,7 +20,7 @@ use super::{
     IDLE_MAX, REPEAT, WINDOW_CHUNKS, chunk_bytes,
     message::{BodyMessage, ShipmentId},
     offer::Own,
-    pace::Times,
+    throttle::Times,
 };
 use crate::{
     durable::SnapshotMeta,

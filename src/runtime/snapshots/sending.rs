@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::{
     IDLE_MAX, REPEAT, WINDOW_CHUNKS, chunk_bytes,
     message::{BodyMessage, ShipmentId},
-    pace::{Pace, Times},
+    throttle::{Throttle, Times},
 };
 use crate::{
     durable::SnapshotMeta,
@@ -105,7 +105,7 @@ struct Outgoing {
 pub(super) struct Sending {
     current: Option<Outgoing>,
     next: ShipmentId,
-    pace: Pace,
+    throttle: Throttle,
     times: Times,
     reports: Reports,
     steps: VecDeque<SendStep>,
@@ -117,7 +117,7 @@ impl Sending {
         Self {
             current: None,
             next: ShipmentId(nonce),
-            pace: Pace::new(bytes_per_s, times),
+            throttle: Throttle::new(bytes_per_s, times),
             times,
             reports: Reports::default(),
             steps: VecDeque::new(),
@@ -193,7 +193,7 @@ impl Sending {
 
     /// Time has passed.
     pub fn handle_tick(&mut self, now: Tick) {
-        self.pace.handle_tick(now);
+        self.throttle.handle_tick(now);
         let Some(current) = &self.current else { return };
         if now >= current.until {
             self.give_up("it takes too long");
@@ -221,10 +221,10 @@ impl Sending {
     /// Reads what is wanted, as far as the throttle allows.
     fn read(&mut self) {
         let Some(current) = &mut self.current else { return };
-        while self.pace.allows() && current.reading.len() < READS_MAX {
+        while self.throttle.allows() && current.reading.len() < READS_MAX {
             let Some(number) = current.wanted.pop_first() else { return };
             current.reading.insert(number);
-            self.pace.pay(chunk_bytes(&current.meta, number));
+            self.throttle.pay(chunk_bytes(&current.meta, number));
             let (shipment, snapshot) = (current.shipment, current.meta.index);
             self.steps.push_back(SendStep::Read { shipment, snapshot, number });
         }

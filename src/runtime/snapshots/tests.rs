@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{message::ShipmentId, pace::Times};
+use super::{message::ShipmentId, throttle::Times};
 use crate::{
     durable::{CHUNK_BYTES, Founders, SnapshotMeta},
     pool::Limits,
@@ -45,4 +45,5 @@ pub(in crate::runtime) fn announce(from: ReplicaId, to: ReplicaId, meta: Snapsho
     RaftMessage { to, from, term: Term(5), body: RaftBody::Snapshot { meta } }
 }
 
+mod driver;
 mod shipping;

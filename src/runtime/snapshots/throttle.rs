@@ -21,13 +21,13 @@ impl Times {
 /// A throttle. What is sent is paid for afterwards: whoever has anything left may send one more thing, and waits until it is
 /// paid. So no rate is too low for a chunk, and nothing is saved up over a pause.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct Throttle {
     bytes_per_tick: i64,
     left: i64,
     at: Tick,
 }
 
-impl Pace {
+impl Throttle {
     /// So many bytes a second; at least one a tick.
     pub fn new(bytes_per_s: u64, times: Times) -> Self {
         let per_tick = u128::from(bytes_per_s) * times.tick.as_nanos() / Duration::from_secs(1).as_nanos();
@@ -62,12 +62,12 @@ mod tests {
     #[test]
     fn a_rate_is_kept_by_large_and_small_pieces() {
         for piece in [1_000, 65_536, 1 << 20] {
-            let mut pace = Pace::new(1 << 20, TIMES);
+            let mut throttle = Throttle::new(1 << 20, TIMES);
             let mut sent = 0;
             for tick in 0..200 {
-                pace.handle_tick(Tick(tick));
-                while pace.allows() {
-                    pace.pay(piece);
+                throttle.handle_tick(Tick(tick));
+                while throttle.allows() {
+                    throttle.pay(piece);
                     sent += piece;
                 }
             }
@@ -78,20 +78,20 @@ mod tests {
 
     #[test]
     fn a_pause_saves_nothing_up() {
-        let mut pace = Pace::new(1 << 20, TIMES);
-        pace.handle_tick(Tick(1_000_000));
-        pace.pay((1 << 20) / 20);
-        assert!(!pace.allows());
+        let mut throttle = Throttle::new(1 << 20, TIMES);
+        throttle.handle_tick(Tick(1_000_000));
+        throttle.pay((1 << 20) / 20);
+        assert!(!throttle.allows());
     }
 
     #[test]
     fn no_rate_is_too_low_or_too_high() {
         for rate in [0, 1, u64::MAX] {
-            let mut pace = Pace::new(rate, TIMES);
-            assert!(pace.allows());
-            pace.pay(1 << 20);
-            pace.handle_tick(Tick(u64::MAX));
-            assert!(pace.allows());
+            let mut throttle = Throttle::new(rate, TIMES);
+            assert!(throttle.allows());
+            throttle.pay(1 << 20);
+            throttle.handle_tick(Tick(u64::MAX));
+            assert!(throttle.allows());
         }
         assert_eq!([0, 1, 50, 51, 1_000].map(|ms| TIMES.ticks(Duration::from_millis(ms))), [1, 1, 1, 2, 20]);
     }
