@@ -108,6 +108,8 @@ fn a_cluster_tells_how_it_is_and_metrics_move_with_draws() {
     assert!(sum("tombola_read_index_duration_seconds_count") >= 4.0, "readiness reads, and `state`");
     assert!(after.iter().all(|told| told.value("tombola_store_bytes") > 4_096.0));
     assert!(after.iter().all(|told| told.value("tombola_log_entries") >= 3.0));
+    assert!(after.iter().all(|told| told.value("tombola_key_table_entries") >= 2.0));
+    assert!(after.iter().all(|told| told.value("tombola_key_horizon_seconds") > 60.0));
 
     let leaders = admins.iter().map(|admin| status(admin)).filter(|status| status["role"] == "leader");
     let [leader] = leaders.collect::<Vec<_>>().try_into().expect("one node leads");
