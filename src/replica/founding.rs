@@ -42,6 +42,7 @@ pub enum FoundingMessage {
 }
 
 /// What founding wants done, in order.
+#[expect(clippy::large_enum_variant, reason = "there are few of them, once in the life of a cluster")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundingOutput {
     /// Send to a peer; may be lost.

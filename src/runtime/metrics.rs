@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::{histogram::Histogram, view::Leader, view::View};
 use crate::{
     api::{Answered, Failure, NotApplied, Read, TurnedAway},
-    pool::{Answer, Effect, Step},
+    pool::{Answer, Effect, KeyStats, Step},
     replica::{Checkpoint, Input, Status},
     types::{HistoryDigest, ReplicaId},
 };
@@ -55,6 +55,8 @@ pub struct Metrics {
     pending: Level,
     apply_lag: Level,
     log_entries: Level,
+    keys: Level,
+    keys_horizon: Gauge<f64, AtomicU64>,
     /// Each transaction of the store.
     pub(super) store_commit: Histogram,
     /// Commands in each entry that was proposed here.
@@ -143,6 +145,8 @@ impl Default for Metrics {
             pending: Level::default(),
             apply_lag: Level::default(),
             log_entries: Level::default(),
+            keys: Level::default(),
+            keys_horizon: Gauge::default(),
             store_commit: Histogram::of_durations(),
             batch_commands: Histogram::of_counts(),
             read_index: Histogram::of_durations(),
@@ -201,6 +205,9 @@ impl Metrics {
         durations("read_index_duration", "How long a linearizable read took that was answered", &self.read_index);
         registry.register("batch_commands", "Commands in an entry that was proposed here", self.batch_commands.clone());
         registry.register("draws", "Draws by what this node told their callers", self.draws.family.clone());
+        registry.register("key_table_entries", "Request keys that are remembered", self.keys.clone());
+        let help = "How old a caller's request key may be, in the pool that remembers the least";
+        registry.register_with_unit("key_horizon", help, Unit::Seconds, self.keys_horizon.clone());
         let help = "Requests turned away before anything was proposed";
         registry.register("admission_rejected", help, self.rejected.family.clone());
         let help = "Frames for a peer that did not leave this node, as its queue was full or no link was up";
@@ -239,13 +246,15 @@ impl Metrics {
         self.beat.store(now + 1, Ordering::Relaxed);
     }
 
-    /// A tick has passed; this is the replica, how many commands wait, and how many were turned away so far.
-    pub(super) fn handle_tick(&self, status: &Status, pending: usize, turned_away: TurnedAway) {
+    /// A tick has passed; this is the replica with its keys, how many commands wait, and how many were turned away so far.
+    pub(super) fn handle_tick(&self, status: &Status, keys: KeyStats, pending: usize, turned_away: TurnedAway) {
         let applied = status.digests.index;
         self.term.set(status.term.0);
         self.pending.set(pending as u64);
         self.apply_lag.set(status.commit.0.saturating_sub(applied.0));
         self.log_entries.set((status.last_index.0 + 1).saturating_sub(status.first_index.0));
+        self.keys.set(keys.keys);
+        self.keys_horizon.set(keys.horizon_ms as f64 / 1e3);
         catch_up(&self.committed, status.commit.0);
         catch_up(&self.applied, applied.0);
         let TurnedAway { full, client_full, shed, too_late } = turned_away;

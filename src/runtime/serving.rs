@@ -213,7 +213,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         for read in self.station.handle_tick(self.view) {
             self.step(Input::ForgetRead(read))?;
         }
-        self.station.observe(&self.replica.status());
+        self.station.observe(&self.replica);
         self.tick_beside();
         Ok(())
     }

@@ -341,8 +341,9 @@ impl<T: Transport, E: Environment> Station<T, E> {
     }
 
     /// Brings the metrics up to date with what can be seen of the node now.
-    pub fn observe(&self, status: &Status) {
-        self.metrics.handle_tick(status, self.admission.waiting().0, self.turned_away());
+    pub fn observe(&self, replica: &Replica) {
+        let keys = replica.machine().key_stats();
+        self.metrics.handle_tick(&replica.status(), keys, self.admission.waiting().0, self.turned_away());
     }
 
     fn status(&self, replica: Option<&Replica>) -> NodeStatus {

@@ -199,9 +199,10 @@ impl<'a> Supervisor<'a> {
         }
         let rows = file.nodes.iter().map(|node| {
             let role = roles.get(&ReplicaId(node.id)).map_or("", |&role| ready::in_words(role));
-            vec![Value::from(node.id), node.grpc.as_str().into(), node.quic.as_str().into(), role.into()]
+            let [grpc, quic, admin] = [&node.grpc, &node.quic, &node.admin].map(|address| address.as_str().into());
+            vec![Value::from(node.id), grpc, quic, admin, role.into()]
         });
-        let table = output::table(&["id", "grpc", "quic", "role"], rows);
+        let table = output::table(&["id", "grpc", "quic", "admin", "role"], rows);
         let fate = if temporary { "deleted at the end" } else { "kept" };
         let draw = shell(&[exe, Path::new("draw"), Path::new("-n"), Path::new("5")]);
         output::stdout(&format!(

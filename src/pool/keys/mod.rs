@@ -163,7 +163,7 @@ impl Keys {
             keys: self.len,
             bytes_used: self.used[Budget::Play as usize],
             bytes_max: self.limits.keys_bytes_max,
-            horizon_ms: now.0 - newest.0,
+            horizon_ms: now.0.saturating_sub(newest.0),
         }
     }
 

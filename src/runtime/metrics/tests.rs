@@ -75,7 +75,8 @@ fn totals_that_others_keep_are_followed() {
         transferring: false,
     };
     for shed in [3, 3, 5] {
-        metrics.handle_tick(&status, 6, TurnedAway { shed, ..TurnedAway::default() });
+        let keys = KeyStats { keys: 7, bytes_used: 1, bytes_max: 2, horizon_ms: 86_400_500 };
+        metrics.handle_tick(&status, keys, 6, TurnedAway { shed, ..TurnedAway::default() });
     }
     assert_told(&metrics, "tombola_admission_rejected_total{reason=\"shed\"} 5");
     assert_told(&metrics, "tombola_raft_proposals_committed_total 10");
@@ -83,6 +84,8 @@ fn totals_that_others_keep_are_followed() {
     assert_told(&metrics, "tombola_apply_lag_entries 2");
     assert_told(&metrics, "tombola_log_entries 9");
     assert_told(&metrics, "tombola_raft_proposals_pending 6");
+    assert_told(&metrics, "tombola_key_table_entries 7");
+    assert_told(&metrics, "tombola_key_horizon_seconds 86400.5");
 }
 
 #[test]
