@@ -26,7 +26,9 @@ fn a_large_pool_is_shown_and_verified_page_by_page() {
     let shown = user.json(&["state"]);
     let listed = shown["items"].as_array().unwrap();
     assert_eq!(listed.len(), items);
-    assert!((0..items).all(|n| listed[n]["id"] == n.to_string() && listed[n]["remaining"] == n));
+    assert!(
+        (0..items).all(|n| listed[n]["id"].as_str() == Some(n.to_string().as_str()) && listed[n]["remaining"] == n)
+    );
     assert!(shown["index"].as_u64() <= shown["last_index"].as_u64() && shown["stale"] == false);
     assert_eq!(user.json(&["state", "--stale"])["items"].as_array().unwrap().len(), items);
     let verified = user.json(&["verify"]);

@@ -144,7 +144,7 @@ impl Observer {
     fn some_query(&self, id: ReadId) -> Query {
         let asked = self.proposals.values().nth(id.0 as usize % self.proposals.len().max(1));
         match asked {
-            Some((_, pool, key)) if id.0 % 3 == 0 => Query::Outcome(pool.clone(), *key),
+            Some((_, pool, key)) if id.0.is_multiple_of(3) => Query::Outcome(pool.clone(), *key),
             _ if id.0 % 3 == 1 => Query::first_pools(),
             _ => Query::Pool(PoolId::default_pool()),
         }
