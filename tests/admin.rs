@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use http::{Answer, ask, get, read_to_end};
 use openmetrics::Exposition;
@@ -119,6 +119,12 @@ fn a_cluster_tells_how_it_is_and_metrics_move_with_draws() {
     for key in ["commit_index", "applied_index", "term", "snapshot_index"] {
         assert!(leader[key].as_u64().unwrap() > 0, "{key}");
     }
+    let vitals = &leader["vitals"];
+    assert_eq!(
+        (&vitals["strangers"], &vitals["shedding"], &vitals["waiting_commands"]),
+        (&json!([]), &json!(false), &json!(0))
+    );
+    assert!(vitals["commit_time_us"].as_u64().unwrap() > 0, "{vitals}");
     assert!(leader["log"]["first"].as_u64() <= leader["log"]["last"].as_u64());
 }
 

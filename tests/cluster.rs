@@ -241,3 +241,22 @@ async fn the_last_unit_raced_by_a_hundred_clients_is_awarded_once() {
     assert_eq!(racers.join_all().await.into_iter().sum::<usize>(), 1);
     cluster.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_was_emptied_is_refused_and_says_why_on_both_sides() {
+    let cluster = Cluster::start("catalog: [{ item_id: gold, quantity: -1, probability: 1 }]");
+    cluster.user.json(&["draw", "-n", "5"]);
+    kill_process(cluster.pid(2), Signal::KILL).unwrap();
+    let place = cluster.dir.join("node-3");
+    std::fs::remove_dir_all(place.join("data")).unwrap();
+    let config = place.join("config.yaml");
+    let mut emptied = cluster.user.start(&["serve", "--config", config.to_str().unwrap()]);
+    let said = emptied.stderr_until("error[FOUNDING_REFUSED]").pop().unwrap();
+    assert_eq!(emptied.wait().code(), Some(1));
+    let reason = "an emptied disk cannot come back under its old id";
+    assert!(said.contains(reason) && said.contains("replica 3 comes with disk"), "{said}");
+    let told = |node: usize| std::fs::read_to_string(cluster.dir.join(format!("node-{node}/log"))).unwrap();
+    eventually("the others say so too", || [1, 2].iter().any(|node| told(*node).contains(reason)).then_some(()));
+    cluster.user.json(&["draw", "-n", "5"]);
+    cluster.stop();
+}

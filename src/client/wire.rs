@@ -135,14 +135,14 @@ impl<F: Frame> FrameReader<F> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, test_runner::TestCaseError};
 
     use super::*;
     use crate::{
-        api::{Failure, NotApplied},
+        api::{Consistency, Failure, NotApplied, Read},
         client::{Call, ClientCall, ClientReply, Reply},
-        pool::{Action, PoolId, RequestKey},
-        types::Millis,
+        pool::{Action, Answer, CatalogItem, ItemId, Policy, PoolId, Query, RequestKey, Stock, Verification, Weight},
+        types::{Index, Millis, ReplicaId},
     };
 
     fn draw_five() -> ClientFrame {
@@ -230,31 +230,98 @@ mod tests {
         assert!(matches!(encode_frame(&frame), Err(FrameError::TooLong { .. })));
     }
 
-    proptest! {
-        #[test]
-        fn any_bytes_are_frames_or_an_error(pieces in proptest::collection::vec(any::<Vec<u8>>(), 0..8)) {
-            let mut reader = FrameReader::<ClientFrame>::default();
-            'stream: for piece in pieces {
-                reader.push(&piece);
-                loop {
-                    match reader.next_frame() {
-                        Ok(Some(_)) => {}
-                        Ok(None) => break,
-                        Err(_) => break 'stream,
-                    }
+    /// A call of each kind.
+    fn every_call() -> ClientFrame {
+        let pool = PoolId::default_pool();
+        let item: ItemId = "gold".parse().unwrap();
+        let (stock, weight) = (Stock::Finite(5), Weight(2));
+        let claim = Action::Claim { item: item.clone(), quantity: 3 };
+        let items = vec![CatalogItem { item, stock, weight }];
+        let create = Action::CreatePool { policy: Policy::Renormalize, require_key: false, items };
+        let submits = [Action::Draw { count: 5 }, claim, create].map(|action| Call::Submit {
+            pool: pool.clone(),
+            key: Some(RequestKey::new(Millis(1), [9; 10])),
+            action,
+        });
+        let reads = [Query::Pool(pool.clone()), Query::Verify]
+            .map(|query| Call::Read { query, consistency: Consistency::Linearizable });
+        let others = [Call::Status, Call::HistoryAt(Index(7)), Call::Transfer(ReplicaId(2))];
+        let calls = submits.into_iter().chain(reads).chain(others);
+        let numbered = (1..).zip(calls).map(|(id, call)| ClientCall { id, timeout_ms: 2_000, call });
+        ClientFrame { calls: numbered.collect() }
+    }
+
+    /// Replies of several kinds.
+    fn many_replies() -> ServerFrame {
+        let violations = vec!["one".to_owned(), "another".to_owned()];
+        let answer = Answer::Verified(Verification { pools: 1, items: 2, keys: 3, violations });
+        let replies = [
+            Ok(Reply::Transferred),
+            Ok(Reply::Read(Read { index: Index(1), now: Millis(1), answer })),
+            Ok(Reply::HistoryAt(None)),
+            Err(Failure::NotApplied(NotApplied::Malformed("why".to_owned()))),
+            Err(Failure::Unknown { key: RequestKey::new(Millis(1), [9; 10]) }),
+        ];
+        let numbered = (1..).zip(replies).map(|(id, reply)| ClientReply { id, now: Millis(9), reply });
+        ServerFrame { replies: numbered.collect() }
+    }
+
+    /// Reads a stream of these bytes in pieces until it ends or fails; gives the number of whole frames. Nothing is kept
+    /// but what may still become a frame.
+    fn harmless<F: Frame>(bytes: &[u8], piece: usize) -> Result<usize, TestCaseError> {
+        let (mut reader, mut frames) = (FrameReader::<F>::default(), 0);
+        for piece in bytes.chunks(piece) {
+            reader.push(piece);
+            loop {
+                match reader.next_frame() {
+                    Ok(Some(_)) => frames += 1,
+                    Ok(None) => break,
+                    Err(_) => return Ok(frames),
                 }
             }
+            let kept_max = LENGTH_BYTES + reader.frame_bytes().unwrap_or(0) as usize;
+            prop_assert!(reader.buffer.len() <= kept_max && reader.buffer.capacity() <= 2 * bytes.len() + 64);
+        }
+        Ok(frames)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_frames_or_an_error(bytes: Vec<u8>, piece in 1..200usize) {
+            harmless::<ClientFrame>(&bytes, piece)?;
+            harmless::<ServerFrame>(&bytes, piece)?;
         }
 
         #[test]
-        fn a_damaged_frame_never_panics(at in 0usize..64, value: u8, cut in 0usize..80) {
-            let mut bytes = encode_frame(&draw_five()).unwrap();
-            let at = at % bytes.len();
-            bytes[at] = value;
-            bytes.truncate(cut);
-            let mut reader = FrameReader::<ClientFrame>::default();
-            reader.push(&bytes);
-            let _ = reader.next_frame();
+        fn a_length_and_any_body_are_a_frame_or_an_error(body: Vec<u8>, piece in 1..200usize) {
+            let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+            let bytes = [&length[..], &body].concat();
+            harmless::<ClientFrame>(&bytes, piece)?;
+            harmless::<ServerFrame>(&bytes, piece)?;
+        }
+
+        #[test]
+        fn damaged_frames_do_no_harm(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(), is_cut: bool, piece in 1..200usize,
+        ) {
+            let calls = encode_frame(&every_call()).unwrap();
+            let replies = encode_frame(&many_replies()).unwrap();
+            for (bytes, is_calls) in [(calls, true), (replies, false)] {
+                let mut damaged = bytes.clone();
+                damage.iter().for_each(|(at, value)| damaged[at.index(bytes.len())] = *value);
+                if is_cut {
+                    damaged.truncate(cut.index(bytes.len()));
+                }
+                // What is not damaged comes out all the same.
+                let stream = [bytes, damaged].concat();
+                let whole = if is_calls {
+                    harmless::<ClientFrame>(&stream, piece)?
+                } else {
+                    harmless::<ServerFrame>(&stream, piece)?
+                };
+                prop_assert!(whole >= 1);
+            }
         }
 
         #[test]

@@ -62,6 +62,13 @@ pub(super) fn hash_key_record(pool: &str, ring: u8, parts: [&[u8]; 3]) -> u128 {
 pub(super) struct Sum(u128);
 
 impl Sum {
+    /// Of some hashes.
+    pub(super) fn of<const N: usize>(hashes: [u128; N]) -> Self {
+        let mut sum = Self::default();
+        hashes.into_iter().for_each(|hash| sum.add(hash));
+        sum
+    }
+
     pub(super) fn add(&mut self, hash: u128) {
         self.0 = self.0.wrapping_add(hash);
     }

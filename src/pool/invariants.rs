@@ -1,61 +1,87 @@
 //! DESIGN section 3 as far as one state can show it, checked from nothing: for `verify`, and for whoever restores a
 //! snapshot.
 
+use std::collections::BTreeMap;
+
 use super::{
     StateMachine,
     command::Policy,
+    keys::Keys,
     machine::ITEMS_MAX,
-    names::{PoolId, QUANTITY_MAX},
+    names::{ItemId, PoolId, QUANTITY_MAX},
     query::Verification,
-    state::Pool,
+    state::Facts,
+    stock::{Item, ItemList},
 };
+use crate::types::{Index, Millis};
 
 /// Looks at everything, and recomputes the state digest: time by the size of the state.
 pub(super) fn verify(machine: &StateMachine) -> Verification {
-    let mut verification = check(machine);
-    let (kept, recomputed) = (machine.state, machine.snapshot().recompute());
-    if kept != recomputed {
-        verification.violations.push(format!("the state digest is {kept}, and should be {recomputed}"));
-    }
+    let mut verification = machine.snapshot().verify();
+    check_derived(machine, &mut verification);
     verification
 }
 
 /// Looks at everything but the digest, which a state just restored has computed from nothing anyway.
 pub(super) fn check(machine: &StateMachine) -> Verification {
-    let mut violations = Vec::new();
-    let mut items = 0;
-    for (id, pool) in &machine.pools {
-        items += pool.items.len();
-        check_pool(id, pool, &mut violations);
-    }
-    if items != machine.items_len || items > ITEMS_MAX {
-        violations.push(format!("there are {items} items, counted are {}", machine.items_len));
-    }
-    let items_of = |id: &PoolId| machine.pools.get(id).map(|pool| pool.items.len());
-    let keys = machine.keys.check(items_of, (machine.applied, machine.now), &mut violations);
-    Verification { pools: machine.pools.len() as u64, items: items as u64, keys, violations }
+    let pools = machine.pools.iter().map(|(id, pool)| (id, &pool.facts, pool.items.list()));
+    let mut verification = check_records(pools, &machine.keys, (machine.applied, machine.now));
+    check_derived(machine, &mut verification);
+    verification
 }
 
-fn check_pool(id: &PoolId, pool: &Pool, violations: &mut Vec<String>) {
-    for (item_id, item) in pool.items.iter() {
+/// Looks at what a snapshot has: pools in the order of names, and keys.
+pub(super) fn check_records<'a>(
+    pools: impl Iterator<Item = (&'a PoolId, &'a Facts, &'a ItemList)>,
+    keys: &Keys,
+    (applied, now): (Index, Millis),
+) -> Verification {
+    let mut violations = Vec::new();
+    let mut lens = BTreeMap::new();
+    for (id, facts, items) in pools {
+        lens.insert(id, items.len());
+        check_pool(id, facts, items, &mut violations);
+    }
+    let items: usize = lens.values().sum();
+    if items > ITEMS_MAX {
+        violations.push(format!("there are {items} items, more than there can be"));
+    }
+    let keys = keys.check(|id| lens.get(id).copied(), (applied, now), &mut violations);
+    Verification { pools: lens.len() as u64, items: items as u64, keys, violations }
+}
+
+/// Looks at what a snapshot leaves out.
+fn check_derived(machine: &StateMachine, verification: &mut Verification) {
+    let violations = &mut verification.violations;
+    if verification.items != machine.items_len as u64 {
+        violations.push(format!("there are {} items, counted are {}", verification.items, machine.items_len));
+    }
+    for (id, pool) in &machine.pools {
+        if let Err(why) = pool.items.check() {
+            violations.push(format!("pool {id}: {why}"));
+        }
+    }
+}
+
+fn check_pool(id: &PoolId, facts: &Facts, items: &ItemList, violations: &mut Vec<String>) {
+    for (item_id, item) in items.iter() {
         if !item.is_conserved() {
             violations.push(format!("pool {id}: item {item_id} is not conserved: {item:?}"));
         }
-        if item.rev > pool.facts.version {
-            violations.push(format!("pool {id}: item {item_id} has rev {}, the pool {}", item.rev, pool.facts.version));
+        if item.rev > facts.version {
+            violations.push(format!("pool {id}: item {item_id} has rev {}, the pool {}", item.rev, facts.version));
         }
     }
-    if let Err(why) = pool.items.check() {
-        violations.push(format!("pool {id}: {why}"));
-    }
-    if matches!(pool.facts.policy, Policy::Fallback(_)) {
-        let fallback = pool.fallback().map(|position| pool.items.get(position));
-        if !fallback.is_some_and(|item| item.unlimited && !item.removed) {
+    if let Policy::Fallback(fallback) = &facts.policy {
+        let is_it = |&(item_id, item): &(&ItemId, &Item)| item_id == fallback && item.unlimited && !item.removed;
+        if items.iter().find(is_it).is_none() {
             violations.push(format!("pool {id}: there is no unlimited fallback item"));
         }
     }
-    if pool.facts.draw_seq.0 > QUANTITY_MAX * 2 {
-        violations.push(format!("pool {id}: draw number {} cannot have been reached", pool.facts.draw_seq));
+    // Far beyond what can be counted to, and far from where counting on would end.
+    if facts.draw_seq.0.max(facts.version.0) > QUANTITY_MAX * 2 {
+        let Facts { draw_seq, version, .. } = facts;
+        violations.push(format!("pool {id}: draw number {draw_seq} or version {version} cannot have been reached"));
     }
 }
 
@@ -63,7 +89,7 @@ fn check_pool(id: &PoolId, pool: &Pool, violations: &mut Vec<String>) {
 mod tests {
     use super::*;
     use crate::{
-        pool::{Limits, Weight},
+        pool::{Limits, Weight, state::Pool},
         types::StateDigest,
     };
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::{
-    BadSnapshot, Digests, Limits,
+    BadSnapshot, Digests, Garbage, KeyStats, Limits,
     command::{Action, Batch, CatalogItem, Command, Policy},
     digest::{self, Answers, Record, Sum},
     draw::Tickets,
     keys::{Keys, Told, write_told},
     names::{DrawSeq, PoolId},
     outcome::{Effect, Outcome, Refusal},
-    snapshot::{self, SnapshotHandle},
+    restore::Restorer,
+    snapshot::SnapshotHandle,
     state::Pool,
     verdict::Verdict,
 };
@@ -249,14 +250,26 @@ impl StateMachine {
         self.state = state.digest();
     }
 
-    /// A view of the state as it is now. It takes time by the number of pages, not by what is in them.
+    /// A view of the state as it is now, taken at once: time by the number of pools, and a little by that of items.
     pub fn snapshot(&self) -> SnapshotHandle {
         SnapshotHandle::of(self)
     }
 
     /// The state that a snapshot was taken of, recomputed and compared with the digest in it.
     pub fn restore(body: &[u8]) -> Result<Self, BadSnapshot> {
-        snapshot::restore(body)
+        let mut restorer = Restorer::default();
+        restorer.push(body)?;
+        restorer.finish()
+    }
+
+    /// What the entries since the last time have left to be thrown away; to be asked for after each, or it piles up.
+    pub fn take_garbage(&mut self) -> Option<Garbage> {
+        self.keys.take_garbage()
+    }
+
+    /// How full the tables of request keys are. Takes time by the number of pools.
+    pub fn key_stats(&self) -> KeyStats {
+        self.keys.stats(self.now)
     }
 
     /// Where the state stands.

@@ -15,7 +15,11 @@
 //! the entry is applied, against the state at that index, by every replica for itself.
 //!
 //! **Snapshots** (`snapshot`) are views that share the state's pages (`paged`, `keys`): taken at once, encoded elsewhere
-//! while the state moves on, byte for byte the same for equal states. What can be derived is not in them.
+//! while the state moves on, byte for byte the same on every replica. What can be derived is not in them. Restoring one
+//! (`restore`) believes nothing of it. Neither way holds the bytes as a whole.
+//!
+//! **Nothing takes long**, however large the state, but what is done elsewhere: a snapshot, the write beside one, forgetting
+//! the keys of five seconds ([`Garbage`]).
 //!
 //! **What it has none of**: clocks, randomness of the operating system, floats, threads, I/O, and iteration over anything
 //! hashed. Time and entropy come in the batch, and the only hash table, under keys, is looked up in and never walked.
@@ -27,6 +31,7 @@ mod check;
 mod command;
 mod digest;
 mod draw;
+mod garbage;
 mod invariants;
 mod keys;
 mod machine;
@@ -34,6 +39,7 @@ mod names;
 mod outcome;
 mod paged;
 mod query;
+mod restore;
 mod selector;
 mod snapshot;
 mod state;
@@ -44,11 +50,14 @@ mod verdict;
 
 pub use check::*;
 pub use command::*;
+pub use garbage::Garbage;
+pub use keys::KeyStats;
 pub use machine::*;
 pub use names::*;
 pub use outcome::*;
 pub use query::*;
-pub use snapshot::{BadSnapshot, Garbage, Restorer, SnapshotHandle};
+pub use restore::{BadSnapshot, Restorer};
+pub use snapshot::SnapshotHandle;
 
 use crate::types::{HistoryDigest, Index, StateDigest};
 

@@ -144,8 +144,7 @@ struct Slot {
 pub(super) struct Items {
     /// Does an item that cannot be awarded leave the sum of weights?
     renormalize: bool,
-    ids: Paged<ItemId>,
-    slots: Paged<Slot>,
+    list: ItemList,
     positions: BTreeMap<ItemId, u32>,
     /// How many are removed.
     removed: usize,
@@ -154,14 +153,14 @@ pub(super) struct Items {
     touched: Vec<u32>,
 }
 
-/// A view of a pool's items that outlives changes to them.
+/// A pool's items by position: what all else about them is derived from. A clone is a view that outlives changes.
 #[derive(Clone, Debug)]
-pub(super) struct ItemsView {
+pub(super) struct ItemList {
     ids: Paged<ItemId>,
     slots: Paged<Slot>,
 }
 
-impl ItemsView {
+impl ItemList {
     /// Names and items, by position.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ItemId, &Item)> {
         self.ids.iter().zip(self.slots.iter().map(|slot| &slot.item))
@@ -176,8 +175,7 @@ impl Items {
     pub(super) fn new(renormalize: bool) -> Self {
         Self {
             renormalize,
-            ids: Paged::new(),
-            slots: Paged::new(),
+            list: ItemList { ids: Paged::new(), slots: Paged::new() },
             positions: BTreeMap::new(),
             removed: 0,
             selector: Selector::default(),
@@ -187,7 +185,7 @@ impl Items {
 
     /// How many there are, removed ones too.
     pub(super) fn len(&self) -> usize {
-        self.ids.len()
+        self.list.len()
     }
 
     /// Where the item of that name stands, removed or not.
@@ -196,16 +194,16 @@ impl Items {
     }
 
     pub(super) fn get(&self, position: u32) -> &Item {
-        &self.slots.get(position as usize).item
+        &self.list.slots.get(position as usize).item
     }
 
     pub(super) fn id(&self, position: u32) -> &ItemId {
-        self.ids.get(position as usize)
+        self.list.ids.get(position as usize)
     }
 
     /// Names and items, by position.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&ItemId, &Item)> {
-        self.ids.iter().zip(self.slots.iter().map(|slot| &slot.item))
+    pub(super) fn list(&self) -> &ItemList {
+        &self.list
     }
 
     /// How many there are, removed ones left out.
@@ -215,7 +213,7 @@ impl Items {
 
     /// Those from a position on, as a reader sees them, removed ones left out.
     pub(super) fn listed(&self, from: u32) -> impl Iterator<Item = ItemState> {
-        let all = (from as usize..self.len()).map(|at| (self.ids.get(at), &self.slots.get(at).item));
+        let all = (from as usize..self.len()).map(|at| (self.list.ids.get(at), &self.list.slots.get(at).item));
         all.filter(|(_, item)| !item.removed).map(|(id, item)| item.state(id))
     }
 
@@ -224,7 +222,7 @@ impl Items {
         if self.renormalize != renormalize {
             self.renormalize = renormalize;
             let mut selector = Selector::default();
-            self.iter().for_each(|(_, item)| selector.push(self.odds(item)));
+            self.list.iter().for_each(|(_, item)| selector.push(self.odds(item)));
             self.selector = selector;
         }
     }
@@ -234,8 +232,8 @@ impl Items {
         let position = u32::try_from(self.len()).expect("a pool has at most 65 536 items");
         let earlier = self.positions.insert(id.clone(), position);
         assert!(earlier.is_none(), "an item's name is unique in its pool");
-        self.ids.push(id);
-        self.slots.push(Slot { item, hash: 0, touched: true });
+        self.list.ids.push(id);
+        self.list.slots.push(Slot { item, hash: 0, touched: true });
         self.selector.push(self.odds(&item));
         self.removed += usize::from(item.removed);
         self.touched.push(position);
@@ -249,7 +247,7 @@ impl Items {
         if self.selector.weights()[at] != odds {
             self.selector.set(at, odds);
         }
-        let slot = self.slots.get_mut(at);
+        let slot = self.list.slots.get_mut(at);
         assert!(item.removed || !slot.item.removed, "a removed item does not come back");
         self.removed += usize::from(item.removed && !slot.item.removed);
         slot.item = item;
@@ -288,19 +286,15 @@ impl Items {
     /// Visits what was touched since the last time: position, name, item and its hash, which the visitor brings up to date.
     pub(super) fn settle(&mut self, mut visit: impl FnMut(u32, &ItemId, &Item, &mut u128)) {
         for position in self.touched.drain(..) {
-            let slot = self.slots.get_mut(position as usize);
+            let slot = self.list.slots.get_mut(position as usize);
             slot.touched = false;
-            visit(position, self.ids.get(position as usize), &slot.item, &mut slot.hash);
+            visit(position, self.list.ids.get(position as usize), &slot.item, &mut slot.hash);
         }
-    }
-
-    pub(super) fn view(&self) -> ItemsView {
-        ItemsView { ids: self.ids.clone(), slots: self.slots.clone() }
     }
 
     /// What does not hold of index and weights, in words.
     pub(super) fn check(&self) -> Result<(), String> {
-        let odds: Vec<u32> = self.iter().map(|(_, item)| self.odds(item)).collect();
+        let odds: Vec<u32> = self.list.iter().map(|(_, item)| self.odds(item)).collect();
         if self.selector.weights() != odds {
             return Err("the weights drawn by are not those of the items".into());
         }
@@ -313,10 +307,10 @@ impl Items {
         {
             return Err("the greatest ticket does not hit the last item".into());
         }
-        if self.iter().filter(|(_, item)| item.removed).count() != self.removed {
+        if self.list.iter().filter(|(_, item)| item.removed).count() != self.removed {
             return Err("the removed items are miscounted".into());
         }
-        let found = self.ids.iter().zip(0u32..).all(|(id, at)| self.position(id) == Some(at));
+        let found = self.list.ids.iter().zip(0u32..).all(|(id, at)| self.position(id) == Some(at));
         if found && self.positions.len() == self.len() { Ok(()) } else { Err("the index of names is wrong".into()) }
     }
 }
@@ -376,7 +370,7 @@ mod tests {
         let mut items = Items::new(true);
         items.push("gold".to_owned().try_into().unwrap(), item(Stock::Finite(5)));
         assert_eq!(items.check(), Ok(()));
-        items.slots.get_mut(0).item.weight = Weight(8);
+        items.list.slots.get_mut(0).item.weight = Weight(8);
         assert!(items.check().is_err());
     }
 }

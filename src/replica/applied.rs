@@ -6,7 +6,7 @@ use raft::eraftpb::{Entry, EntryType};
 
 use super::BrokenInvariant;
 use crate::{
-    pool::{Outcome, StateMachine},
+    pool::{Garbage, Outcome, StateMachine},
     types::{HistoryDigest, Index},
 };
 
@@ -43,6 +43,11 @@ impl Applied {
         }
         self.history.push_back(self.machine.digests().history);
         Ok(outcomes)
+    }
+
+    /// Takes what the state has forgotten and not freed.
+    pub fn take_garbage(&mut self) -> Option<Garbage> {
+        self.machine.take_garbage()
     }
 
     /// Goes on from a peer's snapshot; gives the state before it.

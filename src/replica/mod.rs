@@ -280,8 +280,7 @@ impl Replica {
     }
 
     fn turn_away(&mut self, ids: impl IntoIterator<Item = ProposalId>) {
-        let leader = self.raft.leader();
-        self.answer(ids.into_iter().map(|id| (id, ProposalResult::NotProposed { leader })));
+        self.answer(ids.into_iter().map(|id| (id, ProposalResult::NotProposed)));
     }
 
     fn answer(&mut self, answers: impl IntoIterator<Item = (ProposalId, ProposalResult)>) {
@@ -476,6 +475,7 @@ impl Replica {
         self.snapshots.applied(entry.data.len() as u64);
         let answers = self.proposals.applied(Index(entry.index), Term(entry.term), outcomes);
         self.answer(answers);
+        self.outputs.extend(self.applied.take_garbage().map(Output::Discard));
         if self.checkpoints.is_at(Index(entry.index)) {
             let told = self.checkpoints.applied(self.applied.machine().digests(), &self.raft.voters())?;
             self.outputs.push_back(Output::Checkpoint(told));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pool::Outcome,
-    types::{Index, ReplicaId, Term},
+    types::{Index, Term},
 };
 
 /// Names a proposal at the replica that it was given to; chosen by the giver, never used twice.
@@ -24,10 +24,7 @@ pub enum ProposalResult {
     Applied(Outcome),
     /// Not put into the log by this replica: it does not lead, hands leadership over, or has no room.
     /// The proposal is surely not applied; it may be given to the leader.
-    NotProposed {
-        /// Whom to ask, if anybody is known to lead.
-        leader: Option<ReplicaId>,
-    },
+    NotProposed,
     /// This replica lost its entry: to another leader's, to its own of a later term, or with its whole log to a peer's
     /// snapshot, which may have the entry applied. Another one with the same key may be applied; and this one too: until an
     /// entry is applied at that index, from the disk of a third.
@@ -116,5 +113,19 @@ mod tests {
         assert_eq!(proposals.accepted(Index(5), Term(2), vec![ProposalId(1)]), []);
         let superseded = proposals.accepted(Index(5), Term(4), vec![ProposalId(2)]);
         assert_eq!(superseded, [(ProposalId(1), ProposalResult::Superseded)]);
+    }
+    #[test]
+    fn line_30_an_entry_that_the_log_has_no_more_supersedes_who_waits_for_it() {
+        let mut proposals = Proposals::default();
+        for index in 4..=8 {
+            proposals.accepted(Index(index), Term(2), vec![ProposalId(index)]);
+        }
+        // Another leader's log was written from 6 on, and ends at 7; its entry at 6 is ours after all.
+        let gone = proposals
+            .overwritten(Index(6), |index| (index <= Index(7)).then_some(Term(if index.0 == 6 { 2 } else { 3 })));
+        assert_eq!(gone, [7, 8].map(|id| (ProposalId(id), ProposalResult::Superseded)));
+        let gone = proposals.supersede_all();
+        assert_eq!(gone, [4, 5, 6].map(|id| (ProposalId(id), ProposalResult::Superseded)));
+        assert_eq!(proposals.supersede_all(), []);
     }
 }

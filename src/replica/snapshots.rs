@@ -133,3 +133,135 @@ impl Snapshots {
         (last, log.term_at(last).expect("it is in the log, or the last that was cut off"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        durable::{Entry, EntryKind, Founders, HardState, RecoveredLog, Snapshot},
+        pool::Limits,
+        types::{ClusterId, ReplicaId},
+    };
+
+    const POLICY: SnapshotPolicy =
+        SnapshotPolicy { log_bytes_min: 300, trailing_entries: 4, trailing_bytes: 250, log_bytes_max: 2_000 };
+
+    fn meta(index: u64, body_bytes: u64) -> SnapshotMeta {
+        let founders = Founders { cluster: ClusterId([0; 16]), limits: Limits::default(), disks: Default::default() };
+        let (index, voters) = (Index(index), vec![ReplicaId(1), ReplicaId(2)]);
+        SnapshotMeta { index, term: Term(1), voters, founders, body_bytes, body_sha256: [0; 32] }
+    }
+
+    /// Entries of 100 bytes each after the founding snapshot.
+    fn log(last: u64, body_bytes: u64) -> Log {
+        let entry = |index| {
+            let (index, kind) = (Index(index), EntryKind::Normal);
+            Entry { index, term: Term(1), kind, data: vec![0; 100].into() }
+        };
+        let snapshot = Snapshot { meta: meta(1, body_bytes), body: vec![] };
+        Log::new(&RecoveredLog {
+            genesis: snapshot.meta.genesis(),
+            hard_state: HardState { term: Term(1), vote: ReplicaId(0), commit: Index(1) },
+            snapshot,
+            truncated: (Index(1), Term(1)),
+            entries: (2..=last).map(entry).collect(),
+        })
+    }
+
+    fn applied(policy: SnapshotPolicy, bytes: u64) -> Snapshots {
+        let mut snapshots = Snapshots::new(policy, 3);
+        snapshots.applied(bytes);
+        snapshots
+    }
+
+    /// Where the log is cut when a snapshot at `index` is flipped in.
+    fn cut(policy: SnapshotPolicy, last: u64, index: u64, slowest: Option<u64>) -> u64 {
+        let (mut snapshots, log) = (applied(policy, 1_000), log(last, 0));
+        assert!(snapshots.ask(&log, Index(index)));
+        snapshots.staged(meta(index, 0));
+        let (flipped, (cut, term)) = snapshots.flip(&log, slowest.map(Index)).unwrap();
+        assert_eq!((flipped.index, term), (Index(index), Term(1)));
+        cut.0
+    }
+
+    #[test]
+    fn line_21_one_is_due_after_so_much_log_or_half_the_last_body() {
+        assert!(!applied(POLICY, 299).ask(&log(9, 0), Index(9)));
+        assert!(applied(POLICY, 300).ask(&log(9, 600), Index(9)));
+        assert!(!applied(POLICY, 300).ask(&log(9, 602), Index(9)));
+        assert!(applied(POLICY, 301).ask(&log(9, 602), Index(9)));
+        assert!(!applied(POLICY, 300).ask(&log(9, 0), Index(1)), "nothing is applied since the newest");
+    }
+
+    #[test]
+    fn line_18_one_is_due_when_raft_wants_a_newer_one() {
+        let mut log = log(9, 0);
+        raft::Storage::snapshot(&log, 5, 2).unwrap_err();
+        assert!(applied(POLICY, 1).ask(&log, Index(9)));
+        log.forget_wanted();
+        assert!(!applied(POLICY, 1).ask(&log, Index(9)));
+    }
+
+    #[test]
+    fn line_21_one_is_taken_at_a_time_and_what_was_applied_meanwhile_counts_for_the_next() {
+        let (mut snapshots, mut log) = (applied(POLICY, 300), log(9, 0));
+        assert!(snapshots.ask(&log, Index(5)));
+        snapshots.applied(250);
+        assert!(!snapshots.ask(&log, Index(8)));
+        assert!(snapshots.flip(&log, None).is_none(), "its body is not staged");
+        snapshots.staged(meta(7, 0));
+        assert!(snapshots.flip(&log, None).is_none(), "another was asked for");
+        snapshots.staged(meta(5, 0));
+        let (newest, truncated) = snapshots.flip(&log, None).unwrap();
+        assert!(snapshots.flip(&log, None).is_none() && !snapshots.ask(&log, Index(9)));
+        log.compact(newest, truncated);
+        snapshots.flipped();
+        assert!(!snapshots.ask(&log, Index(9)));
+        snapshots.applied(50);
+        assert!(snapshots.ask(&log, Index(9)));
+    }
+
+    #[test]
+    fn one_that_was_given_up_is_asked_for_again_after_a_while() {
+        let (mut snapshots, log) = (applied(POLICY, 300), log(9, 0));
+        assert!(snapshots.ask(&log, Index(5)));
+        snapshots.given_up();
+        for _ in 0..3 {
+            assert!(!snapshots.ask(&log, Index(9)));
+            snapshots.tick();
+        }
+        assert!(snapshots.ask(&log, Index(9)));
+    }
+
+    #[test]
+    fn the_body_that_is_being_sent_stays_unless_the_log_gets_too_long() {
+        let (mut snapshots, mut short) = (applied(POLICY, 300), log(9, 0));
+        raft::Storage::snapshot(&short, 0, 2).unwrap();
+        assert!(!snapshots.ask(&short, Index(9)));
+        short.end_sending();
+        assert!(snapshots.ask(&short, Index(9)));
+        snapshots.staged(meta(9, 0));
+        raft::Storage::snapshot(&short, 0, 2).unwrap();
+        assert!(snapshots.flip(&short, None).is_none());
+        let long = log(21, 0);
+        raft::Storage::snapshot(&long, 0, 2).unwrap();
+        assert!(snapshots.flip(&long, None).is_some());
+    }
+
+    #[test]
+    fn line_21_some_entries_trail_by_number_or_length_whichever_are_fewer() {
+        assert_eq!(cut(POLICY, 12, 10, None), 8, "250 bytes are 2 entries");
+        assert_eq!(cut(SnapshotPolicy { trailing_bytes: 9_999, ..POLICY }, 12, 10, None), 6, "4 entries");
+        assert_eq!(cut(SnapshotPolicy { trailing_entries: 0, ..POLICY }, 12, 10, None), 10);
+        assert_eq!(cut(SnapshotPolicy { trailing_bytes: 9_999, trailing_entries: 99, ..POLICY }, 12, 10, None), 1);
+    }
+
+    #[test]
+    fn line_21_a_slow_peer_keeps_its_entries_while_the_log_is_short() {
+        assert_eq!(cut(POLICY, 12, 10, Some(5)), 5);
+        assert_eq!(cut(POLICY, 12, 10, Some(11)), 8);
+        assert_eq!(cut(POLICY, 12, 10, Some(0)), 1, "what is cut off already is not there to be kept");
+        assert_eq!(cut(POLICY, 20, 10, Some(5)), 5, "1 900 bytes");
+        assert_eq!(cut(POLICY, 21, 10, Some(5)), 8, "2 000 bytes");
+    }
+}

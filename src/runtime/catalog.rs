@@ -108,7 +108,7 @@ impl Catalog {
                     Stage::Look
                 }
             },
-            ProposalResult::NotProposed { .. } | ProposalResult::Superseded => Stage::Look,
+            ProposalResult::NotProposed | ProposalResult::Superseded => Stage::Look,
         };
         None
     }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn an_import_that_came_to_nothing_is_looked_into_again_while_it_leads() {
         let floor = Refusal::KeyExpired { floor: Millis(5), now: Millis(9) };
-        for result in [ProposalResult::Superseded, ProposalResult::NotProposed { leader: None }, applied(Err(floor))] {
+        for result in [ProposalResult::Superseded, ProposalResult::NotProposed, applied(Err(floor))] {
             let mut catalog = catalog();
             read(&mut catalog, pool(0, 0));
             assert!(catalog.poll_read().is_none());

@@ -104,9 +104,8 @@ impl Forwards {
     }
 
     fn turn_all_away(&mut self) {
-        let leader = self.hint();
         for (origin, _) in std::mem::take(&mut self.queue) {
-            self.answer(origin, ProposalResult::NotProposed { leader });
+            self.answer(origin, ProposalResult::NotProposed);
         }
     }
 
@@ -116,8 +115,7 @@ impl Forwards {
     }
 
     fn turn_away(&mut self, peer: ReplicaId, id: ProposalId) {
-        let leader = self.hint();
-        self.answers.entry(peer).or_default().push((id, ProposalResult::NotProposed { leader }));
+        self.answers.entry(peer).or_default().push((id, ProposalResult::NotProposed));
     }
 
     fn answer(&mut self, origin: Origin, result: ProposalResult) {
@@ -126,13 +124,6 @@ impl Forwards {
             load.bytes -= origin.bytes;
         }
         self.answers.entry(origin.peer).or_default().push((origin.id, result));
-    }
-
-    fn hint(&self) -> Option<ReplicaId> {
-        match self.view.leader {
-            Leader::Peer(leader) => Some(leader),
-            Leader::Here | Leader::Unknown => None,
-        }
     }
 }
 
@@ -158,8 +149,8 @@ mod tests {
         forwards
     }
 
-    fn turned_away(id: u64, leader: Option<ReplicaId>) -> BTreeMap<ReplicaId, Vec<(ProposalId, ProposalResult)>> {
-        BTreeMap::from([(PEER, vec![(ProposalId(id), ProposalResult::NotProposed { leader })])])
+    fn turned_away(id: u64) -> BTreeMap<ReplicaId, Vec<(ProposalId, ProposalResult)>> {
+        BTreeMap::from([(PEER, vec![(ProposalId(id), ProposalResult::NotProposed)])])
     }
 
     #[test]
@@ -177,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn without_leading_everything_is_turned_away_with_a_hint() {
+    fn without_leading_everything_is_turned_away() {
         let mut forwards = leading();
         forwards.offer(PEER, ProposalId(1), draw(1)).unwrap();
         let leader = Leader::Peer(ReplicaId(3));
         forwards.handle_view(View { term: Term(2), leader });
-        assert_eq!(forwards.take_answers(), turned_away(1, Some(ReplicaId(3))), "what was queued");
+        assert_eq!(forwards.take_answers(), turned_away(1), "what was queued");
         forwards.offer(PEER, ProposalId(2), draw(1)).unwrap();
-        assert_eq!(forwards.take_answers(), turned_away(2, Some(ReplicaId(3))), "what comes");
+        assert_eq!(forwards.take_answers(), turned_away(2), "what comes");
         assert!(forwards.is_empty());
     }
 
@@ -196,7 +187,7 @@ mod tests {
         }
         assert!(forwards.take_answers().is_empty());
         forwards.offer(PEER, ProposalId(99_999), draw(1)).unwrap();
-        assert_eq!(forwards.take_answers(), turned_away(99_999, None));
+        assert_eq!(forwards.take_answers(), turned_away(99_999));
         forwards.offer(ReplicaId(3), ProposalId(1), draw(1)).unwrap();
         assert!(forwards.take_answers().is_empty());
         forwards.propose(ProposalId(1));
@@ -221,9 +212,9 @@ mod tests {
         }
         forwards.propose(ProposalId(7));
         forwards.handle_stop();
-        assert_eq!(forwards.take_answers(), turned_away(2, None), "what is not proposed never is");
+        assert_eq!(forwards.take_answers(), turned_away(2), "what is not proposed never is");
         forwards.offer(PEER, ProposalId(3), draw(1)).unwrap();
-        assert_eq!(forwards.take_answers(), turned_away(3, None));
+        assert_eq!(forwards.take_answers(), turned_away(3));
         assert!(!forwards.is_empty(), "what was proposed is answered yet");
     }
 }

@@ -23,10 +23,10 @@ use tokio::time::Instant;
 
 use super::{histogram::Histogram, view::Leader, view::View};
 use crate::{
-    api::{Answered, Failure, NotApplied, Read},
+    api::{Answered, Failure, NotApplied, Read, TurnedAway},
     pool::{Answer, Effect, Step},
-    replica::Status,
-    types::ReplicaId,
+    replica::{Checkpoint, Input, Status},
+    types::{HistoryDigest, ReplicaId},
 };
 
 /// Begins every name.
@@ -61,9 +61,30 @@ pub struct Metrics {
     pub(super) batch_commands: Histogram,
     read_index: Histogram,
     draws: Labelled<6>,
-    rejected: Labelled<3>,
+    rejected: Labelled<7>,
     peer_dropped: Family<[(&'static str, u64); 1], Counter>,
     violations: Family<[(&'static str, &'static str); 1], Counter>,
+    digest_mismatches: Counter,
+    snapshots: SnapshotMetrics,
+}
+
+/// What becomes of snapshots.
+#[derive(Debug)]
+struct SnapshotMetrics {
+    sent: Counter,
+    installed: Counter,
+    failed: Counter,
+    /// From a snapshot's beginning until it is staged.
+    duration: Histogram,
+    /// From the node's start to the beginning of the one that is being taken, in nanoseconds.
+    begun: AtomicU64,
+}
+
+impl Default for SnapshotMetrics {
+    fn default() -> Self {
+        let [sent, installed, failed] = [(); 3].map(|()| Counter::default());
+        Self { sent, installed, failed, duration: Histogram::of_durations(), begun: AtomicU64::new(0) }
+    }
 }
 
 /// Counters that differ in the value of one label. All are there from the start: whoever counts only adds.
@@ -95,7 +116,11 @@ enum DrawOutcome {
 /// Why a request was turned away before anything was proposed; the position in `rejected`.
 #[derive(Clone, Copy, Debug)]
 enum Rejection {
-    Overloaded,
+    Full,
+    ClientFull,
+    Shed,
+    TooLate,
+    ReadsFull,
     Draining,
     Malformed,
 }
@@ -122,9 +147,14 @@ impl Default for Metrics {
             batch_commands: Histogram::of_counts(),
             read_index: Histogram::of_durations(),
             draws: Labelled::new("outcome", ["awarded", "fallback", "miss", "pool_empty", "refused", "replayed"]),
-            rejected: Labelled::new("reason", ["overloaded", "draining", "malformed"]),
+            rejected: Labelled::new(
+                "reason",
+                ["full", "client_full", "shed", "too_late", "reads_full", "draining", "malformed"],
+            ),
             peer_dropped: Family::default(),
             violations,
+            digest_mismatches: Counter::default(),
+            snapshots: SnapshotMetrics::default(),
         }
     }
 }
@@ -137,6 +167,7 @@ impl Metrics {
         registry.register("build", "The build that runs here", build);
         self.register_raft(&mut registry);
         self.register_work(&mut registry);
+        self.register_snapshots(&mut registry);
         registry
     }
 
@@ -176,6 +207,19 @@ impl Metrics {
         registry.register("peer_dropped", help, self.peer_dropped.clone());
         let help = "What a check of the state found not to hold";
         registry.register("invariant_violations", help, self.violations.clone());
+        let help = "Checkpoints of peers whose history differs from this node's";
+        registry.register("digest_mismatch", help, self.digest_mismatches.clone());
+    }
+
+    /// What concerns snapshots.
+    fn register_snapshots(&self, registry: &mut Registry) {
+        let SnapshotMetrics { sent, installed, failed, duration, .. } = &self.snapshots;
+        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("snapshot_sent", "Snapshots that peers have from this node", sent);
+        counter("snapshot_installed", "Snapshots of peers that this node goes on from", installed);
+        counter("snapshot_failed", "Snapshots that did not reach their peer", failed);
+        let help = "How long it took to encode and stage a snapshot of this node's own";
+        registry.register_with_unit("snapshot_duration", help, Unit::Seconds, duration.clone());
     }
 
     /// How long ago the node was started.
@@ -195,16 +239,23 @@ impl Metrics {
         self.beat.store(now + 1, Ordering::Relaxed);
     }
 
-    /// A tick has passed; this is the replica, and how many requests are open.
-    pub(super) fn handle_tick(&self, status: &Status, pending: usize) {
+    /// A tick has passed; this is the replica, how many commands wait, and how many were turned away so far.
+    pub(super) fn handle_tick(&self, status: &Status, pending: usize, turned_away: TurnedAway) {
         let applied = status.digests.index;
         self.term.set(status.term.0);
         self.pending.set(pending as u64);
         self.apply_lag.set(status.commit.0.saturating_sub(applied.0));
         self.log_entries.set((status.last_index.0 + 1).saturating_sub(status.first_index.0));
-        // Only the loop adds to these two.
-        self.committed.inc_by(status.commit.0.saturating_sub(self.committed.get()));
-        self.applied.inc_by(applied.0.saturating_sub(self.applied.get()));
+        catch_up(&self.committed, status.commit.0);
+        catch_up(&self.applied, applied.0);
+        let TurnedAway { full, client_full, shed, too_late } = turned_away;
+        let counted = [
+            (Rejection::Full, full),
+            (Rejection::ClientFull, client_full),
+            (Rejection::Shed, shed),
+            (Rejection::TooLate, too_late),
+        ];
+        counted.into_iter().for_each(|(reason, total)| catch_up(&self.rejected.counters[reason as usize], total));
     }
 
     /// Another leader or term.
@@ -227,9 +278,7 @@ impl Metrics {
         let outcome = match answer {
             Ok(answered) => &answered.outcome,
             Err(failure) => {
-                if !self.handle_rejection(failure) {
-                    self.failed.inc();
-                }
+                self.handle_failure(failure);
                 return;
             }
         };
@@ -252,7 +301,8 @@ impl Metrics {
     pub(super) fn handle_read(&self, took: Duration, answer: &Result<Read, Failure>) {
         match answer {
             Ok(_) => self.read_index.observe_duration(took),
-            Err(failure) => _ = self.handle_rejection(failure),
+            Err(Failure::NotApplied(NotApplied::Overloaded { .. })) => self.reject(Rejection::ReadsFull),
+            Err(_) => {}
         }
     }
 
@@ -263,17 +313,59 @@ impl Metrics {
         }
     }
 
-    /// Counts a request that was turned away; `false` if it was not.
-    fn handle_rejection(&self, failure: &Failure) -> bool {
-        let reason = match failure {
-            Failure::NotApplied(NotApplied::Overloaded { .. }) => Rejection::Overloaded,
-            Failure::NotApplied(NotApplied::Draining) => Rejection::Draining,
-            Failure::NotApplied(NotApplied::Malformed(_)) => Rejection::Malformed,
-            _ => return false,
-        };
-        self.rejected.counters[reason as usize].inc();
-        true
+    /// A peer told its digests; this node's history at that index is `own`, if it still knows.
+    pub(super) fn handle_checkpoint(&self, Checkpoint(told): Checkpoint, own: Option<HistoryDigest>) {
+        if own.is_some_and(|own| own != told.history) {
+            self.digest_mismatches.inc();
+        }
     }
+
+    /// A snapshot of this node's own is begun.
+    pub(super) fn handle_snapshot_begun(&self) {
+        self.snapshots.begun.store(nanos(self.uptime()), Ordering::Relaxed);
+    }
+
+    /// What the replica is told of snapshots.
+    pub(super) fn handle_snapshot(&self, input: &Input) {
+        let SnapshotMetrics { sent, failed, duration, begun, .. } = &self.snapshots;
+        match input {
+            Input::SnapshotTaken { .. } => {
+                duration.observe(nanos(self.uptime()).saturating_sub(begun.load(Ordering::Relaxed)));
+            }
+            Input::SnapshotReport { arrived: true, .. } => _ = sent.inc(),
+            Input::SnapshotReport { arrived: false, .. } => _ = failed.inc(),
+            _ => {}
+        }
+    }
+
+    /// A peer's snapshot is settled.
+    pub(super) fn handle_snapshot_settled(&self, installed: bool) {
+        self.snapshots.installed.inc_by(u64::from(installed));
+    }
+
+    /// A command has no outcome. Whoever turns it away for overload counts that, and the loop tells: see
+    /// [`Self::handle_tick`].
+    fn handle_failure(&self, failure: &Failure) {
+        match failure {
+            Failure::NotApplied(NotApplied::Overloaded { .. }) => {}
+            Failure::NotApplied(NotApplied::Draining) => self.reject(Rejection::Draining),
+            Failure::NotApplied(NotApplied::Malformed(_)) => self.reject(Rejection::Malformed),
+            _ => _ = self.failed.inc(),
+        }
+    }
+
+    fn reject(&self, reason: Rejection) {
+        self.rejected.counters[reason as usize].inc();
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Brings a counter to a total that only rises, and that only the loop tells it.
+fn catch_up(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn outcome_of(step: &Step) -> DrawOutcome {
@@ -286,98 +378,4 @@ fn outcome_of(step: &Step) -> DrawOutcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use prometheus_client::encoding::text;
-
-    use super::*;
-    use crate::{
-        pool::{DrawSeq, Outcome, Refusal, RequestKey, Verification, Version},
-        types::{Index, Millis, Term},
-    };
-
-    fn told(metrics: &Metrics) -> String {
-        let mut told = String::new();
-        text::encode(&mut told, &metrics.registry()).unwrap();
-        told
-    }
-
-    #[track_caller]
-    fn assert_told(metrics: &Metrics, line: &str) {
-        let told = told(metrics);
-        assert!(told.lines().any(|told| told == line), "{line} is not in:\n{told}");
-    }
-
-    fn answered(replayed: bool, result: Result<Effect, Refusal>) -> Result<Answered, Failure> {
-        let outcome = Outcome { index: Index(2), now: Millis(3), replayed, result };
-        Ok(Answered { key: RequestKey::new(Millis(1), [0; 10]), outcome })
-    }
-
-    #[test]
-    fn a_draw_is_counted_once_by_what_was_told() {
-        let metrics = Metrics::default();
-        let drawn = || {
-            let steps = vec![Step::Awarded("a".parse().unwrap()), Step::Miss, Step::Miss, Step::PoolEmpty];
-            Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps })
-        };
-        metrics.handle_answer(4, &answered(false, drawn()));
-        metrics.handle_answer(4, &answered(true, drawn()));
-        metrics.handle_answer(7, &answered(false, Err(Refusal::PoolPaused)));
-        metrics.handle_answer(0, &answered(false, Ok(Effect::Adjusted { remaining: 1 })));
-        let counted =
-            [("awarded", 1), ("fallback", 0), ("miss", 2), ("pool_empty", 1), ("refused", 7), ("replayed", 4)];
-        for (outcome, draws) in counted {
-            assert_told(&metrics, &format!("tombola_draws_total{{outcome=\"{outcome}\"}} {draws}"));
-        }
-    }
-
-    #[test]
-    fn who_was_turned_away_did_not_fail() {
-        let metrics = Metrics::default();
-        let not_applied = |why: NotApplied| Err(Failure::NotApplied(why));
-        metrics.handle_answer(1, &not_applied(NotApplied::Overloaded { retry_after_ms: 1 }));
-        metrics.handle_answer(1, &not_applied(NotApplied::Malformed(String::new())));
-        metrics.handle_answer(1, &not_applied(NotApplied::NoLeader));
-        metrics.handle_answer(1, &Err(Failure::Unknown { key: RequestKey::new(Millis(1), [0; 10]) }));
-        assert_told(&metrics, "tombola_admission_rejected_total{reason=\"overloaded\"} 1");
-        assert_told(&metrics, "tombola_admission_rejected_total{reason=\"malformed\"} 1");
-        assert_told(&metrics, "tombola_admission_rejected_total{reason=\"draining\"} 0");
-        assert_told(&metrics, "tombola_raft_proposals_failed_total 2");
-    }
-
-    #[test]
-    fn a_leader_counts_whenever_one_begins_to_lead() {
-        let metrics = Metrics::default();
-        let peer = Leader::Peer(ReplicaId(2));
-        for (term, leader) in [(1, Leader::Unknown), (1, peer), (2, Leader::Unknown), (3, Leader::Here)] {
-            metrics.handle_view(View { term: Term(term), leader });
-        }
-        assert_told(&metrics, "tombola_raft_leader_changes_total 2");
-        assert_told(&metrics, "tombola_raft_has_leader 1");
-        assert_told(&metrics, "tombola_raft_is_leader 1");
-        assert_told(&metrics, "tombola_raft_term 3");
-    }
-
-    #[test]
-    fn what_a_check_finds_is_counted_from_nought() {
-        let metrics = Metrics::default();
-        assert_told(&metrics, "tombola_invariant_violations_total{invariant=\"state\"} 0");
-        let violations = vec!["lost".to_owned(), "found".to_owned()];
-        let answer = Answer::Verified(Verification { pools: 0, items: 0, keys: 0, violations });
-        metrics.handle_verification(&Ok(Read { index: Index(1), now: Millis(1), answer }));
-        assert_told(&metrics, "tombola_invariant_violations_total{invariant=\"state\"} 2");
-    }
-
-    #[tokio::test]
-    async fn the_loop_s_last_turn_is_known_once_it_had_one() {
-        let metrics = Metrics::default();
-        assert_eq!(metrics.since_beat(), None);
-        let pause = Duration::from_millis(20);
-        tokio::time::sleep(pause).await;
-        let before = metrics.uptime();
-        metrics.beat();
-        tokio::time::sleep(pause).await;
-        let (since, most) = (metrics.since_beat().unwrap(), metrics.uptime() - before);
-        // The beat is kept in whole milliseconds.
-        assert!(since >= pause && since <= most + Duration::from_millis(1), "{since:?}, at most {most:?}");
-    }
-}
+mod tests;

@@ -258,11 +258,6 @@ impl Requests {
         self.open.is_empty()
     }
 
-    /// How many are not answered.
-    pub fn len(&self) -> usize {
-        self.open.len()
-    }
-
     /// The oldest request that is to be sent; turns away those before it that it is too late for. None before there is a
     /// cluster time.
     pub fn peek(&mut self, now: Now) -> Option<&Measured> {
@@ -378,8 +373,8 @@ impl Requests {
             }
             // This replica's word is final for what it did not propose. A peer's is not: the network may deliver a copy
             // twice.
-            (ProposalResult::NotProposed { .. }, Teller::Here) => self.place(request, pause),
-            (ProposalResult::NotProposed { .. } | ProposalResult::Superseded, _) => self.give_up(request, pause),
+            (ProposalResult::NotProposed, Teller::Here) => self.place(request, pause),
+            (ProposalResult::NotProposed | ProposalResult::Superseded, _) => self.give_up(request, pause),
         }
     }
 

@@ -182,9 +182,13 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                         self.station.handle_result(id, Teller::Here, result);
                     }
                 }
-                Output::TakeSnapshot(snapshot) => self.station.snapshots.take(snapshot),
+                Output::TakeSnapshot(snapshot) => {
+                    self.station.metrics.handle_snapshot_begun();
+                    self.station.snapshots.take(snapshot);
+                }
                 Output::SendSnapshot { to, message } => self.station.snapshots.send(to, message, self.station.now()),
                 Output::SnapshotSettled { index, installed } => {
+                    self.station.metrics.handle_snapshot_settled(installed);
                     let applied = self.replica.machine().applied();
                     self.station.snapshots.handle_settled(index, installed, applied);
                 }
@@ -209,7 +213,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         for read in self.station.handle_tick(self.view) {
             self.step(Input::ForgetRead(read))?;
         }
-        self.station.metrics.handle_tick(&self.replica.status(), self.station.requests.len());
+        self.station.observe(&self.replica.status());
         self.tick_beside();
         Ok(())
     }
@@ -268,7 +272,10 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                 self.station.transfers.handle_refusal(wish, Leader::Peer(from), why);
             }
             PeerMessage::Body(message) => self.handle_body(from, message),
-            PeerMessage::Checkpoint(checkpoint) => self.step(Input::Checkpoint { from, checkpoint })?,
+            PeerMessage::Checkpoint(checkpoint) => {
+                self.station.metrics.handle_checkpoint(checkpoint, self.replica.history_at(checkpoint.0.index));
+                self.step(Input::Checkpoint { from, checkpoint })?;
+            }
         }
         // After the step: a message of a new term makes all earlier samples old, but not its own.
         let at = self.station.inputs.clock.elapsed();

@@ -316,7 +316,7 @@ impl<T: Transport, E: Environment> Station<T, E> {
         let (own, at, me) = (self.environment.wall(), self.inputs.clock.elapsed(), self.me());
         let voters = replica.map(|replica| replica.founders().disks.keys().filter(|voter| **voter != me));
         let (waiting_commands, waiting_bytes) = self.admission.waiting();
-        let (door, here, pace) = (self.admission.turned_away(), self.requests.turned_away(), self.requests.pace());
+        let pace = self.requests.pace();
         Vitals {
             clock_offset_ms: voters.and_then(|voters| self.time.offset_ms(own, at, voters)),
             strangers: self.introductions.strangers(),
@@ -326,13 +326,23 @@ impl<T: Transport, E: Environment> Station<T, E> {
             commit_time: pace.usual(),
             is_shedding: pace.is_standing(),
             is_halved: self.is_halved,
-            turned_away: TurnedAway {
-                full: door.full + here.full,
-                client_full: door.client_full + here.client_full,
-                shed: door.shed + here.shed,
-                too_late: door.too_late + here.too_late,
-            },
+            turned_away: self.turned_away(),
         }
+    }
+
+    fn turned_away(&self) -> TurnedAway {
+        let (door, here) = (self.admission.turned_away(), self.requests.turned_away());
+        TurnedAway {
+            full: door.full + here.full,
+            client_full: door.client_full + here.client_full,
+            shed: door.shed + here.shed,
+            too_late: door.too_late + here.too_late,
+        }
+    }
+
+    /// Brings the metrics up to date with what can be seen of the node now.
+    pub fn observe(&self, status: &Status) {
+        self.metrics.handle_tick(status, self.admission.waiting().0, self.turned_away());
     }
 
     fn status(&self, replica: Option<&Replica>) -> NodeStatus {

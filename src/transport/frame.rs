@@ -314,6 +314,32 @@ mod tests {
             prop_assert_eq!(read, payloads);
         }
 
+        /// As a session reads, making room for what is claimed.
+        #[test]
+        fn damaged_streams_do_no_harm(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(), piece in 1..300usize, bytes_max in 0..2_000usize,
+        ) {
+            let mut bytes = wire(&[b"one", &[2; 1_000], b"", &[3; 300]]);
+            damage.iter().for_each(|(at, value)| { let at = at.index(bytes.len()); bytes[at] = *value; });
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let mut decoder = Decoder::new(bytes_max);
+            'stream: for piece in bytes.chunks(piece) {
+                decoder.push(piece);
+                loop {
+                    let Ok(known) = decoder.payload_bytes() else { break 'stream };
+                    prop_assert!(known.unwrap_or(0) <= bytes_max);
+                    decoder.reserve();
+                    match decoder.next_payload() {
+                        Ok(Some(payload)) => prop_assert!(payload.len() <= bytes_max),
+                        Ok(None) => break,
+                        Err(_) => break 'stream,
+                    }
+                }
+                prop_assert!(decoder.buffer.capacity() <= 2 * (bytes.len() + bytes_max) + 1024);
+            }
+        }
+
         #[test]
         fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..4096), piece in 1..64usize) {
             let _ = read(&bytes, piece);

@@ -159,14 +159,15 @@ fn the_one<T>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CLUSTER: ClusterId = ClusterId([0xab; 16]);
 
     fn certificate(names: &[&str]) -> CertificateDer<'static> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = rcgen::KeyPair::generate().unwrap();
-        rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().into()
+        rcgen::CertificateParams::new(names).unwrap().self_signed(&*KEY).unwrap().into()
     }
 
     #[test]
@@ -210,8 +211,60 @@ mod tests {
         assert_eq!(node_actor(ReplicaId(u64::MAX)).as_str().len(), 25);
     }
 
-    #[test]
-    fn bytes_that_are_no_certificate_prove_nothing() {
-        assert!(peer_of(&CertificateDer::from(&b"nonsense"[..]), CLUSTER).is_err());
+    /// A certificate that bears all kinds of names.
+    fn der() -> Vec<u8> {
+        let names = [peer_name(ReplicaId(7), CLUSTER), client_name("shop").unwrap(), cluster_name(CLUSTER)];
+        certificate(&names.each_ref().map(String::as_str)).to_vec()
     }
+
+    /// What these bytes prove to whoever looks; nothing must panic.
+    fn proved(der: Vec<u8>) -> (Result<ReplicaId, Refused>, Result<Actor, Refused>, Result<ClusterId, Refused>) {
+        let der = CertificateDer::from(der);
+        (peer_of(&der, CLUSTER), client_of(&der), cluster_of(&der))
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_prove_nothing(bytes: Vec<u8>) {
+            prop_assert!(matches!(proved(bytes), (Err(_), Err(_), Err(_))));
+        }
+
+        #[test]
+        fn damaged_certificates_do_no_harm(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(), is_cut: bool,
+        ) {
+            static DER: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(der);
+            let mut bytes = DER.clone();
+            damage.iter().for_each(|(at, value)| bytes[at.index(DER.len())] = *value);
+            if is_cut {
+                bytes.truncate(cut.index(DER.len()));
+            }
+            // A name may be changed into another; its signature, which nobody looks at here, does not hold then.
+            if let (_, Ok(actor), _) = proved(bytes) {
+                prop_assert!(client_name(actor.as_str()).is_some());
+            }
+        }
+
+        #[test]
+        fn only_names_that_we_would_make_prove_anything(name in "[a-zA-Z0-9.*_-]{0,40}", number: u64, is_zeroed: bool) {
+            let zero = if is_zeroed { "0" } else { "" };
+            for prefix in [name.clone(), format!("r{zero}{number}"), format!("r{number}.{CLUSTER}.{name}")] {
+                for suffix in [format!(".{CLUSTER}{PEER_SUFFIX}"), PEER_SUFFIX.to_owned(), CLIENT_SUFFIX.to_owned()] {
+                    let full = format!("{prefix}{suffix}");
+                    let Ok(params) = rcgen::CertificateParams::new(vec![full.clone()]) else { continue };
+                    let (peer, client, _) = proved(params.self_signed(&*KEY).unwrap().der().to_vec());
+                    if let Ok(replica) = peer {
+                        prop_assert_eq!(peer_name(replica, CLUSTER), full.clone());
+                    }
+                    if let Ok(actor) = client {
+                        prop_assert_eq!(client_name(actor.as_str()), Some(full));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Making keys takes longer than anything else here.
+    static KEY: std::sync::LazyLock<rcgen::KeyPair> = std::sync::LazyLock::new(|| rcgen::KeyPair::generate().unwrap());
 }

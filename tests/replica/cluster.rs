@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use tombola::{
     durable::{FoundingWrite, Identity, RecoveredLog},
     pool::{Answer, Command, Limits, PoolId, PoolState, Query},
     replica::{
-        Checkpoint, Config, Input, Output, ProposalId, ProposalResult, RaftMessage, ReadId, Replica, Role,
-        SnapshotPolicy,
+        BrokenInvariant, Checkpoint, Config, Input, Output, ProposalId, ProposalResult, RaftMessage, ReadId, Replica,
+        Role, SnapshotPolicy,
         founding::{Founding, FoundingOutput},
     },
     types::{ClusterId, DiskId, Entropy, Index, Millis, ReplicaId, ShardId},
@@ -42,6 +43,10 @@ pub struct Node {
     pub receiving: Option<RaftMessage>,
     /// A peer's that is whole.
     pub arrived: Option<Arrived>,
+    /// Why it stopped, if it did.
+    pub stopped: Option<BrokenInvariant>,
+    /// What it did with snapshots, in words.
+    pub notes: Vec<String>,
     pub results: BTreeMap<ProposalId, ProposalResult>,
     pub reads: BTreeMap<ReadId, (Index, PoolState)>,
 }
@@ -58,6 +63,8 @@ impl Node {
             sending: None,
             receiving: None,
             arrived: None,
+            stopped: None,
+            notes: Vec::new(),
             results: BTreeMap::new(),
             reads: BTreeMap::new(),
         }
@@ -140,8 +147,14 @@ impl Cluster {
     /// Hands a replica an input and takes all its outputs.
     pub fn input(&mut self, id: ReplicaId, input: Input) {
         let Some(replica) = &mut self.node(id).replica else { return };
-        replica.handle(input).unwrap_or_else(|broken| panic!("replica {id}: {broken}"));
-        self.take_outputs(id);
+        match replica.handle(input) {
+            Ok(()) => self.take_outputs(id),
+            Err(broken) if !self.observer.damaged.is_empty() => {
+                self.crash(id, 0);
+                self.node(id).stopped = Some(broken);
+            }
+            Err(broken) => panic!("replica {id}: {broken}"),
+        }
     }
 
     fn take_outputs(&mut self, id: ReplicaId) {
@@ -199,10 +212,19 @@ impl Cluster {
             Output::TakeSnapshot(take) => self.begin_taking(id, take),
             Output::SendSnapshot { to, message } => {
                 self.counts.sent += 1;
+                node.notes.push(format!("sends a snapshot to {to}"));
                 assert!(node.sending.replace((to, message)).is_none(), "line 43: one transfer at a time");
             }
-            Output::SnapshotSettled { installed: true, .. } => self.counts.installed += 1,
-            Output::SnapshotSettled { installed: false, .. } => (node.disk.staged, node.receiving) = (None, None),
+            Output::SnapshotSettled { index, installed } => {
+                node.receiving = None;
+                if installed {
+                    self.counts.installed += 1;
+                } else {
+                    node.disk.staged = None;
+                }
+                node.notes
+                    .push(format!("has {} for the snapshot at {index}", if installed { "use" } else { "no use" }));
+            }
             Output::Checkpoint(checkpoint) => self.tell(id, checkpoint),
             Output::Discard(garbage) => drop(garbage),
         }
@@ -250,6 +272,14 @@ impl Cluster {
         let node = self.node(id);
         node.disk.crash(kept);
         (node.replica, node.taking, node.sending, node.receiving, node.arrived) = Default::default();
+    }
+
+    /// Damages an entry on the disk of a replica that is down, unnoticed. It is not judged any more.
+    pub fn rot(&mut self, id: ReplicaId, index: Index) {
+        assert!(!self.is_up(id), "the disk of a replica that is down");
+        self.observer.damaged.insert(id);
+        let entries = &mut self.node(id).disk.image.entries;
+        entries.iter_mut().find(|entry| entry.index == index).expect("it has the entry").data = Bytes::new();
     }
 
     /// Starts a replica on what its disk holds.

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tombola::{
-    durable::{Entry, EntryKind},
-    replica::{Input, RaftBody, RaftMessage, Replica, Role},
-    types::{Index, ReplicaId, Term},
+    durable::{Entry, EntryKind, SnapshotMeta, SnapshotWrite, WriteSet},
+    pool::{Limits, Restorer, StateMachine},
+    replica::{Input, Output, RaftBody, RaftMessage, Replica, Role},
+    types::{ClusterId, Index, ReplicaId, Term},
 };
 
 use crate::cluster::{Cluster, Settings};
@@ -86,6 +87,97 @@ fn line_62_an_append_that_contradicts_what_is_committed_stops_us() {
     let body = RaftBody::Append { index: Index(1), log_term: Term(2), commit: Index(1), entries: vec![] };
     let message = RaftMessage { term: Term(2), ..message(body) };
     let broken = replica.handle(Input::Message { from: ReplicaId(2), message }).unwrap_err();
+    assert_eq!(broken.name, "durable");
+}
+
+/// A snapshot of replica 2's own state, at an index that replica 1 has not heard of, as if from it.
+fn snapshot() -> (Cluster, SnapshotMeta) {
+    let mut cluster = Cluster::new(3, 1, Settings::default());
+    while cluster.elect() != ReplicaId(2) {
+        let leader = cluster.elect();
+        cluster.input(leader, Input::Transfer { to: ReplicaId(2) });
+    }
+    cluster.cut.extend([(ReplicaId(2), ReplicaId(1)), (ReplicaId(3), ReplicaId(1))]);
+    cluster.propose(ReplicaId(2), vec![]);
+    cluster.settle();
+    let from = cluster.replica(ReplicaId(2));
+    let (index, term) = (from.machine().applied(), from.term());
+    assert!(index > cluster.replica(ReplicaId(1)).status().last_index);
+    let (voters, founders) = (cluster.ids(), from.founders().clone());
+    (cluster, SnapshotMeta { index, term, voters, founders, body_bytes: 0, body_sha256: [0; 32] })
+}
+
+/// Hands replica 1 a snapshot as if from replica 2; `true` if it is on its way to the disk, `false` if it is of no use.
+fn wanted(cluster: &mut Cluster, meta: SnapshotMeta, term: Term) -> bool {
+    let view = cluster.replica(ReplicaId(2)).machine().snapshot();
+    let mut restorer = Restorer::default();
+    view.chunks(1 << 20).for_each(|chunk| restorer.push(&chunk).unwrap());
+    let machine = Box::new(restorer.finish().unwrap());
+    let message = RaftMessage { term, ..message(RaftBody::Snapshot { meta: meta.clone() }) };
+    let replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
+    replica.handle(Input::Snapshot { from: ReplicaId(2), message, machine }).unwrap();
+    let outputs: Vec<_> = std::iter::from_fn(|| replica.poll_output()).collect();
+    let settled = outputs.iter().filter(|output| matches!(output, Output::SnapshotSettled { installed: false, .. }));
+    let discarded = outputs.iter().filter(|output| matches!(output, Output::Discard(_)));
+    let installs = outputs.iter().filter(|output| match output {
+        Output::Persist(WriteSet { snapshot: Some(SnapshotWrite::Installed { meta: written }), .. }) => {
+            *written == meta
+        }
+        _ => false,
+    });
+    let counts = (installs.count(), settled.count(), discarded.count());
+    assert!([(1, 0, 0), (0, 1, 1)].contains(&counts), "either way, once: {counts:?}");
+    counts.0 == 1
+}
+
+#[test]
+fn lines_57_to_60_a_malformed_snapshot_is_of_no_use() {
+    let (mut cluster, good) = snapshot();
+    let term = good.term;
+    let with = |change: &dyn Fn(&mut SnapshotMeta)| {
+        let mut meta = good.clone();
+        change(&mut meta);
+        meta
+    };
+    let bad = [
+        ("the index of its state", with(&|meta| meta.index.0 += 1)),
+        ("no term", with(&|meta| meta.term = Term(0))),
+        ("a later term than its message's", with(&|meta| meta.term.0 += 1)),
+        ("no voters", with(&|meta| meta.voters.clear())),
+        ("voters that are not sorted", with(&|meta| meta.voters.reverse())),
+        ("a voter twice", with(&|meta| meta.voters.push(ReplicaId(3)))),
+        ("nobody as a voter", with(&|meta| meta.voters.insert(0, ReplicaId(0)))),
+        ("not this replica among its voters", with(&|meta| _ = meta.voters.remove(0))),
+        ("other founders", with(&|meta| meta.founders.cluster = ClusterId([8; 16]))),
+    ];
+    for (what, meta) in bad {
+        assert!(!wanted(&mut cluster, meta, term), "{what}");
+    }
+    assert!(!wanted(&mut cluster, good.clone(), Term(0)), "a message of no term");
+    assert!(!wanted(&mut cluster, good.clone(), Term(1 << 60)), "a message of a term out of range");
+    assert!(!wanted(&mut cluster, good.clone(), Term(term.0 - 1)), "a message of an earlier term");
+    assert!(wanted(&mut cluster, good.clone(), term));
+    assert!(!wanted(&mut cluster, good, term), "line 9: nothing is taken while one is on its way to the disk");
+}
+
+#[test]
+fn line_40_a_snapshot_without_its_body_is_dropped() {
+    let (mut cluster, meta) = snapshot();
+    let message = RaftMessage { term: meta.term, ..message(RaftBody::Snapshot { meta }) };
+    assert!(!heard(&mut cluster, message));
+}
+
+#[test]
+fn line_62_a_snapshot_that_contradicts_what_is_committed_stops_us() {
+    let (mut cluster, meta) = snapshot();
+    cluster.cut.clear();
+    cluster.run(4);
+    assert!(cluster.replica(ReplicaId(1)).status().commit >= meta.index);
+    let machine = Box::new(StateMachine::founding(Limits::default()));
+    let meta = SnapshotMeta { index: Index(1), term: Term(2), ..meta };
+    let message = RaftMessage { term: Term(9), ..message(RaftBody::Snapshot { meta }) };
+    let replica = cluster.nodes.get_mut(&ReplicaId(1)).unwrap().replica.as_mut().unwrap();
+    let broken = replica.handle(Input::Snapshot { from: ReplicaId(2), message, machine }).unwrap_err();
     assert_eq!(broken.name, "durable");
 }
 

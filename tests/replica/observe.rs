@@ -2,7 +2,7 @@
 //! thing that a replica applied, installed or answered, and for each thing that it was asked. It puts that into the words of
 //! the checkers; what they can tell at once ends the run there, the rest is told by [`Observer::verdict`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tombola::{
     api::Read,
@@ -52,12 +52,22 @@ pub struct Observer {
     /// The outcome told for a command, by whoever was first.
     pub told: BTreeMap<(PoolId, RequestKey), Outcome>,
     pub reads_served: usize,
+    /// Replicas whose disk was damaged on purpose: what they do is not judged, and they may stop.
+    pub damaged: BTreeSet<ReplicaId>,
 }
 
 impl Default for Observer {
     fn default() -> Self {
-        let (lives, proposals, reads, told) = Default::default();
-        Self { history: History::new(Limits::default()), seen: 0, lives, proposals, reads, told, reads_served: 0 }
+        Self {
+            history: History::new(Limits::default()),
+            seen: 0,
+            lives: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            told: BTreeMap::new(),
+            reads_served: 0,
+            damaged: BTreeSet::new(),
+        }
     }
 }
 
@@ -65,6 +75,9 @@ impl Observer {
     /// # Panics
     /// If it breaks a promise that needs no model to be seen broken.
     pub fn see(&mut self, replica: ReplicaId, seen: &Seen<'_>) {
+        if self.damaged.contains(&replica) {
+            return;
+        }
         self.seen += 1;
         let now = Moment(self.seen);
         match seen {
@@ -118,7 +131,7 @@ impl Observer {
                 self.told.entry((pool.clone(), *key)).or_insert_with(|| outcome.clone());
                 self.history.tell(now, *call, Told::Outcome(outcome.clone()));
             }
-            ProposalResult::NotProposed { .. } => self.history.tell(now, *call, Told::NotApplied),
+            ProposalResult::NotProposed => self.history.tell(now, *call, Told::NotApplied),
             // It may be applied yet: its sender knows nothing.
             ProposalResult::Superseded => {}
         }

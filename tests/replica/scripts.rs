@@ -5,17 +5,31 @@ use std::{error::Error, fmt::Write, path::Path};
 
 use tombola::{
     pool::{Action, Actor, CatalogItem, Command, KeyOrigin, PoolId, RequestKey, Stock, Weight},
-    replica::{Input, ProposalResult, RaftBody, RaftMessage},
-    types::{Millis, ReplicaId},
+    replica::{Input, ProposalResult, RaftBody, RaftMessage, SnapshotPolicy},
+    types::{Index, Millis, ReplicaId},
 };
 
-use crate::cluster::{Cluster, Settings};
+use crate::{
+    cluster::{Cluster, Settings},
+    transfer::Chunk,
+};
 
 /// What a script can say.
 #[derive(goldenscript::Command)]
 enum Say {
-    /// Founds a cluster of so many replicas.
-    Cluster(u64),
+    /// Founds a cluster of so many replicas, which take a snapshot after so many bytes of log and keep so many entries
+    /// before it, for peers that are behind as long as the log is shorter than so much.
+    Cluster {
+        count: u64,
+        #[arg(key)]
+        snapshot_bytes: Option<u64>,
+        #[arg(key)]
+        trailing: Option<u64>,
+        #[arg(key)]
+        log_bytes: Option<u64>,
+        #[arg(key)]
+        checkpoint_every: Option<u64>,
+    },
     /// So many ticks for one replica, or for all.
     Tick {
         replica: Option<u64>,
@@ -36,8 +50,28 @@ enum Say {
     Isolate(u64),
     /// Ends all cuts.
     Heal,
-    /// Ends a replica; what it had queued for its disk is lost.
-    Crash(u64),
+    /// Ends a replica; what it had queued for its disk is lost, but for so many writes.
+    Crash {
+        replica: u64,
+        #[arg(key)]
+        kept: Option<usize>,
+    },
+    /// Stages a replica's own snapshot, as far as its disk.
+    Stage(u64),
+    /// The next chunks, so many, of the snapshot that a replica sends arrive.
+    SendChunks { from: u64, count: usize },
+    /// A replica gives up sending its snapshot.
+    GiveUp(u64),
+    /// The leader's newest snapshot arrives at a replica, though raft sent none.
+    Unasked { from: u64, to: u64 },
+    /// Hands the snapshot that has arrived to the replica.
+    HandOver(u64),
+    /// Damages an entry on the disk of a replica that is down, unnoticed.
+    Rot {
+        replica: u64,
+        #[arg(key)]
+        entry: u64,
+    },
     /// Starts it again.
     Restart(u64),
     /// Stocks the pool with `ID:STOCK:WEIGHT` items.
@@ -73,7 +107,17 @@ impl goldenscript::Runner for Script {
         };
         let mut output = String::new();
         match say {
-            Say::Cluster(count) => *cluster = Cluster::new(*count, 1, Settings::default()),
+            Say::Cluster { count, snapshot_bytes, trailing, log_bytes, checkpoint_every } => {
+                let default = Settings::default();
+                let snapshots = SnapshotPolicy {
+                    log_bytes_min: snapshot_bytes.unwrap_or(default.snapshots.log_bytes_min),
+                    trailing_entries: trailing.unwrap_or(default.snapshots.trailing_entries),
+                    log_bytes_max: log_bytes.unwrap_or(default.snapshots.log_bytes_max),
+                    ..default.snapshots
+                };
+                let checkpoint_every = checkpoint_every.unwrap_or(default.checkpoint_every);
+                *cluster = Cluster::new(*count, 1, Settings { snapshots, checkpoint_every });
+            }
             Say::Tick { replica, times } => {
                 for _ in 0..times.unwrap_or(1) {
                     chosen(replica, cluster).into_iter().for_each(|id| cluster.tick(id));
@@ -99,7 +143,19 @@ impl goldenscript::Runner for Script {
                 }
             }
             Say::Heal => cluster.cut.clear(),
-            Say::Crash(id) => cluster.crash(ReplicaId(*id), 0),
+            Say::Crash { replica, kept } => cluster.crash(ReplicaId(*replica), kept.unwrap_or_default()),
+            Say::Stage(id) => {
+                while cluster.nodes[&ReplicaId(*id)].taking.is_some() {
+                    cluster.stage(ReplicaId(*id));
+                }
+            }
+            Say::SendChunks { from, count } => {
+                (0..*count).for_each(|_| cluster.transfer(ReplicaId(*from), Chunk::Arrives));
+            }
+            Say::GiveUp(from) => cluster.transfer(ReplicaId(*from), Chunk::GivenUp),
+            Say::Unasked { from, to } => cluster.send_unasked(ReplicaId(*from), ReplicaId(*to)),
+            Say::HandOver(id) => cluster.hand_over(ReplicaId(*id)),
+            Say::Rot { replica, entry } => cluster.rot(ReplicaId(*replica), Index(*entry)),
             Say::Restart(id) => cluster.restart(ReplicaId(*id)),
             Say::Stock { at, items } => {
                 let items = items.iter().map(|text| catalog_item(text)).collect::<Result<_, _>>()?;
@@ -165,6 +221,13 @@ fn shown(message: &RaftMessage) -> String {
 /// Shows and forgets what was answered.
 fn answers(cluster: &mut Cluster, output: &mut String) -> Result<(), Box<dyn Error>> {
     for (id, node) in &mut cluster.nodes {
+        if let Some(broken) = node.stopped.take() {
+            let what = broken.to_string();
+            writeln!(output, "replica {id} stops: {}", what.split(';').next().expect("there is a first part"))?;
+        }
+        for note in std::mem::take(&mut node.notes) {
+            writeln!(output, "replica {id} {note}")?;
+        }
         for result in std::mem::take(&mut node.results).into_values() {
             match result {
                 ProposalResult::Applied(outcome) => {
@@ -191,7 +254,11 @@ fn status(cluster: &Cluster, output: &mut String) -> Result<(), Box<dyn Error>> 
         let status = replica.status();
         let (role, term, last, commit) = (status.role, status.term, status.last_index, status.commit);
         let (applied, queued) = (status.digests.index, node.disk.queued.len());
-        writeln!(output, "{id} {role:?} term={term} last={last} commit={commit} applied={applied} queued={queued}")?;
+        write!(output, "{id} {role:?} term={term} last={last} commit={commit} applied={applied} queued={queued}")?;
+        if status.snapshot_index > Index::FOUNDING {
+            write!(output, " snapshot={} first={}", status.snapshot_index, status.first_index)?;
+        }
+        writeln!(output)?;
     }
     Ok(())
 }

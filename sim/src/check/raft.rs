@@ -1,5 +1,7 @@
 //! What raft promises, as far as its status shows it: one leader a term, ever; a leader that has all that was applied; term,
-//! commit and applied index that do not fall while a replica lives; `truncated <= snapshot <= applied <= commit <= last`.
+//! commit, applied and snapshot index that do not fall while a replica lives; and `truncated <= snapshot <= applied <= commit
+//! <= last`, where truncated is what comes before the first entry of the log; but for the moment in which a peer's snapshot
+//! has taken the place of the log and not yet of the state.
 
 use std::collections::BTreeMap;
 
@@ -18,28 +20,28 @@ pub struct RaftCheck {
     leaders: BTreeMap<Term, ReplicaId>,
     /// The greatest index that anybody had applied while in that term.
     applied: BTreeMap<Term, Index>,
-    /// Term, commit and applied index of each life when last seen.
-    seen: BTreeMap<Incarnation, (Term, Index, Index)>,
+    /// Term of each life when last seen, and its commit, applied and snapshot index.
+    seen: BTreeMap<Incarnation, (Term, [Index; 3])>,
 }
 
 impl RaftCheck {
     /// A replica shows its status.
     pub fn observe(&mut self, who: Incarnation, status: &Status) -> Result<(), Violation> {
-        let (term, commit, applied, last) = (status.term, status.commit, status.digests.index, status.last_index);
-        if !(applied <= commit && commit <= last) {
-            let detail = format!("{who} has applied {applied}, committed {commit}, and {last} last");
+        let (term, commit, applied) = (status.term, status.commit, status.digests.index);
+        let (first, last, snapshot) = (status.first_index, status.last_index, status.snapshot_index);
+        // Until a peer's snapshot is durable, it stands in the place of the log, and the state is still the one before.
+        let is_installing = snapshot == commit && snapshot == last && first == last.next();
+        let has_state = snapshot <= applied || is_installing;
+        if !(first <= snapshot.next() && has_state && applied <= commit && commit <= last) {
+            let detail = format!(
+                "{who} has entries {first} to {last}, a snapshot of {snapshot}, committed {commit} and applied {applied}"
+            );
             return Err(Violation::new(NAME, "order of indexes", detail));
         }
-        let (first, snapshot) = (status.first_index, status.snapshot_index);
-        // The entry before the first one was compacted away, and lies in the snapshot.
-        if !(first <= snapshot.next() && snapshot <= applied) {
-            let detail =
-                format!("the log of {who} begins at {first}, its snapshot is at {snapshot}, applied is {applied}");
-            return Err(Violation::new(NAME, "order of indexes", detail));
-        }
-        let before = self.seen.insert(who, (term, commit, applied)).unwrap_or_default();
-        if term < before.0 || commit < before.1 || applied < before.2 {
-            let detail = format!("{who} falls from {before:?} to {:?}", (term, commit, applied));
+        let seen = (term, [commit, applied, snapshot]);
+        let before = self.seen.insert(who, seen).unwrap_or_default();
+        if term < before.0 || seen.1.iter().zip(before.1).any(|(now, before)| *now < before) {
+            let detail = format!("{who} falls from {before:?} to {seen:?}");
             return Err(Violation::new(NAME, "monotonic", detail));
         }
         let most = self.applied.entry(term).or_default();
@@ -104,6 +106,17 @@ mod tests {
         check.observe(life(1, 2), &status(1, Role::Follower, 4, [1, 1, 7])).unwrap();
     }
 
+    #[test]
+    fn a_peer_s_snapshot_that_is_not_durable_yet_is_well() {
+        let status = status(2, Role::Follower, 3, [5, 9, 9]);
+        let installing = Status { first_index: Index(10), snapshot_index: Index(9), ..status };
+        check().observe(life(2, 1), &installing).unwrap();
+        for (snapshot_index, first_index) in [(Index(8), Index(10)), (Index(9), Index(9))] {
+            let status = Status { snapshot_index, first_index, ..installing.clone() };
+            refused(check().observe(life(2, 1), &status), "raft", "has entries");
+        }
+    }
+
     /// A leader cut off from the others need not have what was applied in later terms.
     #[test]
     fn a_stale_leader_is_well() {
@@ -124,6 +137,10 @@ mod tests {
 
     #[test]
     fn nothing_falls_within_a_life() {
+        let snapshot = |snapshot_index| Status { snapshot_index, ..status(1, Role::Follower, 3, [5, 5, 7]) };
+        let mut ahead = check();
+        ahead.observe(life(1, 1), &snapshot(Index(4))).unwrap();
+        refused(ahead.observe(life(1, 1), &snapshot(Index(3))), "raft", "replica 1 in its life 1 falls");
         for (term, indexes) in [(2, [5, 5, 7]), (3, [4, 5, 7]), (3, [4, 4, 7])] {
             let fallen = check().observe(life(1, 1), &status(1, Role::Follower, term, indexes));
             refused(fallen, "raft", "replica 1 in its life 1 falls");
@@ -138,14 +155,14 @@ mod tests {
             ..status(2, Role::Follower, 3, [5, 5, 7])
         };
         check().observe(life(2, 1), &shows(6, 5)).unwrap();
-        refused(check().observe(life(2, 1), &shows(7, 5)), "raft", "begins at 7, its snapshot is at 5");
-        refused(check().observe(life(2, 1), &shows(2, 6)), "raft", "its snapshot is at 6, applied is 5");
+        refused(check().observe(life(2, 1), &shows(7, 5)), "raft", "has entries 7 to 7, a snapshot of 5");
+        refused(check().observe(life(2, 1), &shows(2, 6)), "raft", "a snapshot of 6, committed 5 and applied 5");
     }
 
     #[test]
     fn indexes_are_in_order() {
         for indexes in [[6, 5, 7], [5, 8, 7]] {
-            refused(check().observe(life(2, 1), &status(2, Role::Follower, 3, indexes)), "raft", "has applied");
+            refused(check().observe(life(2, 1), &status(2, Role::Follower, 3, indexes)), "raft", "has entries");
         }
     }
 }

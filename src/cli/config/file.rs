@@ -172,6 +172,8 @@ pub struct Snapshots {
     pub trailing_entries: Option<Spanned<u64>>,
     /// The same, in bytes.
     pub trailing_bytes: Option<Spanned<String>>,
+    /// How much of a snapshot is sent in a second.
+    pub transfer_bytes_per_s: Option<Spanned<String>>,
 }
 
 /// Any file with a catalog: ours, or the predecessor's config.yaml or config.json. All else in it is passed over.

@@ -21,6 +21,7 @@ use crate::{
     cli::ports::{GRPC_PORT_BASE, Ports},
     pool::{CatalogItem, Limits},
     replica::SnapshotPolicy,
+    runtime::SNAPSHOT_BYTES_PER_S,
     transport::tls::NodeFiles,
     types::{ClusterId, ReplicaId},
 };
@@ -37,6 +38,8 @@ const ELECTION_TICKS_MAX: u64 = 10_000;
 const KEYS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
 /// How long request keys may be remembered in milliseconds.
 const KEYS_AGE_MS: std::ops::RangeInclusive<u64> = 60_000..=30 * 24 * 60 * 60 * 1_000;
+/// Slower than this, a transfer would hardly end.
+const SNAPSHOT_BYTES_PER_S_MIN: u64 = 1 << 20;
 /// The log that may make a snapshot due in bytes: less would take snapshots all the time.
 const SNAPSHOT_LOG_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 30;
 
@@ -82,6 +85,7 @@ impl Resolver<'_> {
         let tls = self.tls(file.tls.as_ref().map(|tls| &tls.value), node);
         let timing = self.timing(&file.timing);
         let snapshots = self.snapshots(&file.snapshots);
+        let snapshot_bytes_per_s = self.snapshot_bytes_per_s(&file.snapshots);
         let accept_clock = self.accept_clock(&file.timing);
         let catalog = self.catalog(file.pool.as_ref());
         let (id, members, limits) = cluster?;
@@ -101,6 +105,7 @@ impl Resolver<'_> {
             admin_listen,
             timing,
             snapshots,
+            snapshot_bytes_per_s,
             accept_clock,
             catalog,
             warnings,
@@ -149,6 +154,7 @@ impl Resolver<'_> {
             grpc,
             timing: self.timing(&file.timing),
             snapshots: self.snapshots(&file.snapshots),
+            snapshot_bytes_per_s: self.snapshot_bytes_per_s(&file.snapshots),
             accept_clock: self.accept_clock(&file.timing),
             catalog: self.catalog(file.pool.as_ref()),
             warnings: vec![format!(
@@ -500,6 +506,18 @@ impl Resolver<'_> {
             self.wrong(at.map_or(Location::UNKNOWN, |text| text.referenced), message);
         }
         SnapshotPolicy { log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max }
+    }
+
+    fn snapshot_bytes_per_s(&mut self, snapshots: &file::Snapshots) -> u64 {
+        let given = self.read::<Size>(snapshots.transfer_bytes_per_s.as_ref());
+        let rate = self.settle("snapshots.transfer_bytes_per_s", [None, given], || Size(SNAPSHOT_BYTES_PER_S)).0;
+        if let Some(text) = snapshots.transfer_bytes_per_s.as_ref().filter(|_| rate < SNAPSHOT_BYTES_PER_S_MIN) {
+            self.wrong(
+                text.referenced,
+                format!("a snapshot is sent at {} a second at least", Size(SNAPSHOT_BYTES_PER_S_MIN)),
+            );
+        }
+        rate
     }
 
     fn accept_clock(&mut self, timing: &file::Timing) -> bool {

@@ -35,6 +35,8 @@ pub struct Settings {
     pub timing: Timing,
     /// When snapshots are taken, and what of the log is kept beside them.
     pub snapshots: SnapshotPolicy,
+    /// How much of a snapshot is sent in a second, in bytes.
+    pub snapshot_bytes_per_s: u64,
     /// The only node of a cluster starts whatever its wall clock says.
     pub accept_clock: bool,
     /// What pool `default` is first stocked with.

@@ -38,15 +38,13 @@ use super::{
     signals::StopSignals,
 };
 use crate::{
-    api::Consistency,
     durable::{Recovered, RecoveredState},
-    pool::Query,
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
+    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
     server::{
         admin::{self, AdminConfig},
         drain::{self, Draining},
         grpc::{self, ClientCertificates, GrpcConfig, GrpcTls},
-        native,
+        health, native,
     },
     storage::{self, OpenError, Store, Wanted},
     system::SystemEnvironment,
@@ -57,8 +55,6 @@ use crate::{
     types::{ClusterId, DiskId, ShardId},
 };
 
-/// How long one try of the read that tells readiness may take.
-const READINESS_READ: Duration = Duration::from_secs(2);
 /// How often a long start says how far it has come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long clients may take to hear their answers at the end; the gRPC side has the same bound of its own.
@@ -253,7 +249,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         heartbeat_ticks: settings.timing.heartbeat_ticks,
         election_ticks: settings.timing.election_ticks,
         snapshots: settings.snapshots,
-        snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
+        snapshot_bytes_per_s: settings.snapshot_bytes_per_s,
         limits: settings.limits,
         catalog: settings.catalog.clone(),
         accept_clock: settings.accept_clock,
@@ -278,6 +274,7 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
         node = settings.node.0,
         quic = %settings.quic_listen,
         grpc,
+        admin = settings.admin_listen.map_or("off".to_owned(), |listen| listen.to_string()),
         data_dir = %settings.data_dir.display(),
         recovered_index,
         "starting"
@@ -288,8 +285,8 @@ fn announce(settings: &Settings, cluster: ClusterId, recovered: &Recovered) {
 async fn tell_readiness(node: NodeHandle, mut draining: Draining) {
     let ready = async {
         loop {
-            if let Ok(read) = node.read(Query::first_pools(), Consistency::Linearizable, READINESS_READ).await {
-                return read.index;
+            if let Ok(index) = health::can_read(&node).await {
+                return index;
             }
             // Refusals may come at once, while the cluster is not founded.
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -20,163 +20,131 @@
 //! of up to 60 s after its birth may have been answered there: they are looked up in both, and are subject to both floors.
 //! `CreatePool` itself is stored in the pool that it made.
 //!
-//! **Over the budget** the scope that uses most (the first by name, among equals) forgets its oldest bucket, unless that is
-//! younger than 30 s: then its new keys are refused, and others' are not, up to twice the budget, where all are. The bytes
-//! are counted by formula, since measured ones would differ between replicas.
+//! **Time** takes buckets away at the first entry whose time, rounded down to 5 s, is a ring's age past their last
+//! millisecond; at most 4 096 an entry, the rest in the next.
+//!
+//! **Over the budget**, before a new key is stored, the scope that uses most (the first by name, among equals) forgets its
+//! oldest bucket, and again until there is room; unless that bucket is younger than 30 s: then its new keys are refused,
+//! and others' are not, up to twice the budget, where all are. A key's own floor was looked at before. The bytes are
+//! counted by formula, since measured ones would differ between replicas.
+//!
+//! **Nothing takes long**: a table grows by a page at a time, a clone shares all but a few pointers, and a bucket that is
+//! forgotten is put aside whole, to be freed elsewhere ([`Keys::take_garbage`]).
 
 mod arena;
+mod bucket;
 mod image;
+mod inspect;
 mod record;
 mod ring;
+mod scope;
 mod table;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
+use self::{
+    bucket::{BUCKET_MS, Bucket, Seed, Tally, bucket_number},
+    record::{Name, Record},
+    scope::{AHEAD_MS_MAX, Budget, FloorKind, RingKind, Scope},
+};
 pub(super) use self::{
-    image::{BucketRecord, ScopeRecord},
+    image::{KeysPiece, ScopeRecord},
     record::{Told, write_told},
 };
-use self::{
-    record::{Name, Record},
-    ring::{Change, Ring, Seed, bucket_number},
-};
 use super::{
-    Limits,
+    Garbage, Limits,
     check::Fingerprint,
     command::Command,
-    digest::{self, Sum},
+    digest::Sum,
     names::{PoolId, RequestKey},
     outcome::Refusal,
 };
 use crate::types::{Entropy, Millis};
 
-/// How far a key's time may lie ahead of the cluster's.
-const AHEAD_MS_MAX: u64 = 60_000;
 /// How long keys made by nodes are remembered: well beyond every deadline.
 const SERVER_AGE_MS_MAX: u64 = 60_000;
 /// A bucket younger than this is not forgotten for want of room.
 const YOUNG_MS: u64 = 30_000;
 /// Budget of administrative commands.
 const ADMIN_BYTES_MAX: u64 = 16 << 20;
-
-/// Which ring of a scope; its place in [`Scope::rings`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RingKind {
-    Caller,
-    Admin,
-    Server,
-}
-
-/// What a ring counts against; its place in [`Keys::used`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Budget {
-    Play,
-    Admin,
-}
-
-/// Which of the two floors; its place in [`Scope::floors`].
-#[derive(Clone, Copy, Debug)]
-enum FloorKind {
-    Caller,
-    Server,
-}
-
-impl RingKind {
-    const ALL: [Self; 3] = [Self::Caller, Self::Admin, Self::Server];
-
-    fn budget(self) -> Budget {
-        if self == Self::Admin { Budget::Admin } else { Budget::Play }
-    }
-
-    fn floor(self) -> FloorKind {
-        if self == Self::Server { FloorKind::Server } else { FloorKind::Caller }
-    }
-
-    fn of_command(command: &Command) -> Self {
-        match (command.key.is_server_made(), command.action.is_administrative()) {
-            (true, _) => Self::Server,
-            (false, true) => Self::Admin,
-            (false, false) => Self::Caller,
-        }
-    }
-
-    /// Those in which a key may be.
-    fn of_key(key: &RequestKey) -> &'static [Self] {
-        if key.is_server_made() { &[Self::Server] } else { &[Self::Caller, Self::Admin] }
-    }
-}
-
-impl FloorKind {
-    fn of_key(key: &RequestKey) -> Self {
-        if key.is_server_made() { Self::Server } else { Self::Caller }
-    }
-}
-
-/// The keys of a pool, or those of all pools that do not exist.
-#[derive(Clone, Debug, Default)]
-struct Scope {
-    rings: [Ring; 3],
-    /// End of the newest bucket dropped for want of room.
-    floors: [Millis; 2],
-    /// When the pool was created.
-    born: Millis,
-}
-
-impl Scope {
-    fn find(&self, seed: Seed, key: &RequestKey, name: &Name) -> Option<Record<'_>> {
-        let number = bucket_number(key.time());
-        RingKind::of_key(key).iter().find_map(|&ring| self.rings[ring as usize].find(seed, number, name))
-    }
-
-    fn rings_of(&self, budget: Budget) -> impl Iterator<Item = (RingKind, &Ring)> {
-        RingKind::ALL
-            .into_iter()
-            .filter(move |kind| kind.budget() == budget)
-            .map(|kind| (kind, &self.rings[kind as usize]))
-    }
-
-    fn bytes(&self, budget: Budget) -> u64 {
-        self.rings_of(budget).map(|(_, ring)| ring.bytes()).sum()
-    }
-
-    /// The ring with the oldest bucket, and when that ended.
-    fn oldest(&self, budget: Budget) -> Option<(RingKind, Millis)> {
-        let oldest = self.rings_of(budget).filter_map(|(kind, ring)| Some((kind, ring.oldest()?.last_time())));
-        oldest.min_by_key(|&(_, last)| last)
-    }
-
-    fn hash(&self, pool: Option<&PoolId>) -> u128 {
-        digest::Record::Keys { pool, born: self.born, floors: self.floors }.hash()
-    }
-}
+/// Most buckets that an entry forgets because of their age: there are more only when time leaps.
+const DROPS_PER_ENTRY_MAX: usize = 4_096;
+/// Place of the orphans in [`Keys::scopes`].
+const ORPHANS: usize = 0;
 
 /// All request keys.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Keys {
     limits: Limits,
     /// Key of the tables' hash, out of the first batch's entropy, which no client sees.
     seed: Option<Seed>,
-    scopes: BTreeMap<PoolId, Scope>,
-    orphans: Scope,
+    /// The orphans, then pools in the order of their creation or, after a restore, of their names.
+    scopes: Vec<Scope>,
+    /// Where a pool's scope is.
+    places: BTreeMap<PoolId, usize>,
+    /// Bytes used by each scope, by [`Budget`]: side by side, since the greatest is looked for at every key over budget.
+    shares: Vec<[u64; 2]>,
     /// Bytes used, by [`Budget`].
     used: [u64; 2],
+    len: u64,
     sum: Sum,
+    /// Were more buckets too old than an entry forgets? It may be said too often, never too seldom.
+    overdue: bool,
+    /// Buckets that are forgotten, and not yet freed.
+    dropped: Vec<Arc<Bucket>>,
+}
+
+/// How full the tables of request keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyStats {
+    /// Keys that are remembered, of every kind.
+    pub keys: u64,
+    /// Bytes used by the keys of draws and claims, as the pool counts them.
+    pub bytes_used: u64,
+    /// The budget for them, [`Limits::keys_bytes_max`].
+    pub bytes_max: u64,
+    /// How old a caller's key may be, in milliseconds, in the pool that remembers the least.
+    pub horizon_ms: u64,
 }
 
 impl Keys {
     pub(super) fn new(limits: Limits) -> Self {
+        Self::with_orphans(limits, None, Scope::new(None, Millis(0)))
+    }
+
+    fn with_orphans(limits: Limits, seed: Option<Seed>, orphans: Scope) -> Self {
         let mut keys = Self {
             limits,
-            seed: None,
-            scopes: BTreeMap::new(),
-            orphans: Scope::default(),
+            seed,
+            scopes: Vec::new(),
+            places: BTreeMap::new(),
+            shares: Vec::new(),
             used: [0; 2],
+            len: 0,
             sum: Sum::default(),
+            overdue: true,
+            dropped: Vec::new(),
         };
-        keys.sum.add(keys.orphans.hash(None));
+        keys.add_scope(orphans);
         keys
+    }
+
+    /// All that there is to know of it; it stays as it is while the original changes.
+    pub(super) fn view(&self) -> Self {
+        Self {
+            scopes: self.scopes.clone(),
+            places: self.places.clone(),
+            shares: self.shares.clone(),
+            dropped: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// What was forgotten since the last time.
+    pub(super) fn take_garbage(&mut self) -> Option<Garbage> {
+        (!self.dropped.is_empty()).then(|| Garbage::new(std::mem::take(&mut self.dropped)))
     }
 
     pub(super) fn seed(&self) -> &Option<Seed> {
@@ -186,6 +154,17 @@ impl Keys {
     /// The sum over all its records.
     pub(super) fn sum(&self) -> Sum {
         self.sum
+    }
+
+    pub(super) fn stats(&self, now: Millis) -> KeyStats {
+        let floors = self.places.values().map(|&at| self.floor(at, FloorKind::Caller, now));
+        let newest = floors.max().unwrap_or_else(|| self.horizon(FloorKind::Caller, now));
+        KeyStats {
+            keys: self.len,
+            bytes_used: self.used[Budget::Play as usize],
+            bytes_max: self.limits.keys_bytes_max,
+            horizon_ms: now.0 - newest.0,
+        }
     }
 
     /// Chooses the tables' hash, once and for all, before the first key is stored.
@@ -199,56 +178,73 @@ impl Keys {
 
     /// A pool has come to be.
     pub(super) fn open(&mut self, pool: PoolId, born: Millis) {
-        let scope = Scope { born, ..Scope::default() };
-        self.sum.add(scope.hash(Some(&pool)));
-        let earlier = self.scopes.insert(pool, scope);
-        assert!(earlier.is_none(), "a pool is created once");
+        self.add_scope(Scope::new(Some(pool), born));
     }
 
-    /// Forgets what time has taken away. Only whole buckets go, so there is nothing to do within one bucket's width.
+    fn add_scope(&mut self, scope: Scope) {
+        self.sum.add(scope.hash());
+        if let Some(pool) = &scope.pool {
+            let earlier = self.places.insert(pool.clone(), self.scopes.len());
+            assert!(earlier.is_none(), "a pool is created once");
+        }
+        self.scopes.push(scope);
+        self.shares.push([0; 2]);
+    }
+
+    /// Where the keys of a pool are: in its scope, or among the orphans if there is no such pool.
+    fn place(&self, pool: &PoolId) -> usize {
+        self.places.get(pool).copied().unwrap_or(ORPHANS)
+    }
+
+    /// Forgets what time has taken away, if it has moved on to another bucket.
     pub(super) fn advance(&mut self, before: Millis, now: Millis) {
-        if bucket_number(before) == bucket_number(now) {
+        if bucket_number(before) == bucket_number(now) && !self.overdue {
             return;
         }
-        let horizons = RingKind::ALL.map(|kind| self.horizon(kind.floor(), now));
-        for scope in std::iter::once(&mut self.orphans).chain(self.scopes.values_mut()) {
-            for (kind, horizon) in RingKind::ALL.into_iter().zip(horizons) {
-                let ring = &mut scope.rings[kind as usize];
-                while ring.oldest().is_some_and(|bucket| bucket.last_time() <= horizon) {
-                    let change = ring.drop_oldest().expect("there is an oldest one");
-                    forget(&mut self.used, &mut self.sum, kind, change);
+        // Rounded down, so that within a bucket's width it does not matter when, or how often, this is done.
+        let now = Millis(bucket_number(now) * BUCKET_MS);
+        let mut drops = 0;
+        for at in 0..self.scopes.len() {
+            for kind in RingKind::ALL {
+                let horizon = self.horizon(kind.floor(), now);
+                let is_old = |bucket: &Bucket| bucket.last_time() <= horizon;
+                while drops < DROPS_PER_ENTRY_MAX && self.scopes[at].ring(kind).oldest().is_some_and(is_old) {
+                    self.drop_oldest(at, kind);
+                    drops += 1;
                 }
             }
         }
+        self.overdue = drops == DROPS_PER_ENTRY_MAX;
     }
 
     /// What is remembered of a key.
     pub(super) fn find(&self, pool: &PoolId, key: &RequestKey) -> Option<Record<'_>> {
         let seed = self.seed?;
-        if let Some(scope) = self.scopes.get(pool) {
+        if let Some(&at) = self.places.get(pool) {
+            let scope = &self.scopes[at];
             let found = scope.find(seed, key, key.as_bytes());
-            if found.is_some() || key.time() > orphaned_until(scope) {
+            if found.is_some() || key.time() > scope.orphaned_until() {
                 return found;
             }
         }
-        self.orphans.find(seed, key, &orphan_name(pool, key))
+        self.scopes[ORPHANS].find(seed, key, &orphan_name(pool, key))
     }
 
     /// The newest time whose keys, if not found, are refused as forgotten.
     pub(super) fn floor_of_key(&self, pool: &PoolId, key: &RequestKey, now: Millis) -> Millis {
-        self.floor(pool, FloorKind::of_key(key), now)
+        self.floor(self.place(pool), FloorKind::of_key(key), now)
     }
 
     /// [`Self::floor_of_key`] for the keys that callers make.
     pub(super) fn floor_of_callers(&self, pool: &PoolId, now: Millis) -> Millis {
-        self.floor(pool, FloorKind::Caller, now)
+        self.floor(self.place(pool), FloorKind::Caller, now)
     }
 
-    fn floor(&self, pool: &PoolId, kind: FloorKind, now: Millis) -> Millis {
-        let orphans = self.orphans.floors[kind as usize];
-        let dropped = match self.scopes.get(pool) {
-            Some(scope) => scope.floors[kind as usize].max(orphans.min(orphaned_until(scope))),
-            None => orphans,
+    fn floor(&self, at: usize, kind: FloorKind, now: Millis) -> Millis {
+        let (scope, orphans) = (&self.scopes[at], self.scopes[ORPHANS].floors[kind as usize]);
+        let dropped = match at {
+            ORPHANS => orphans,
+            _ => scope.floors[kind as usize].max(orphans.min(scope.orphaned_until())),
         };
         dropped.max(self.horizon(kind, now))
     }
@@ -264,8 +260,8 @@ impl Keys {
     /// May a command be executed under a key that was not found? Makes room for its record, if need be by forgetting keys
     /// of its own time and later: it is not among those, since it was looked for.
     pub(super) fn admit(&mut self, command: &Command, now: Millis) -> Result<(), Refusal> {
-        let (pool, time) = (&command.pool, command.key.time());
-        let floor = self.floor_of_key(pool, &command.key, now);
+        let (at, time) = (self.place(&command.pool), command.key.time());
+        let floor = self.floor(at, FloorKind::of_key(&command.key), now);
         if time <= floor {
             return Err(Refusal::KeyExpired { floor, now });
         }
@@ -273,57 +269,62 @@ impl Keys {
             return Err(Refusal::KeyFromFuture { floor, now });
         }
         let kind = RingKind::of_command(command);
-        let ring = &self.scopes.get(pool).unwrap_or(&self.orphans).rings[kind as usize];
-        if ring.is_closed(bucket_number(time)) {
+        if self.scopes[at].ring(kind).is_closed(bucket_number(time)) {
             return Err(Refusal::KeyTableFull);
         }
-        self.make_room(pool, kind.budget(), now)
+        self.make_room(at, kind.budget(), now)
     }
 
     /// Stores what was told under a key that was admitted.
     pub(super) fn store(&mut self, command: &Command, fingerprint: Fingerprint, told: &[u8]) {
-        let kind = RingKind::of_command(command);
-        let seed = self.seed.expect("a batch seeds the tables before its first command");
-        let number = bucket_number(command.key.time());
-        let ring = kind as u8;
-        let change = match self.scopes.get_mut(&command.pool) {
-            Some(scope) => {
-                let parts = [command.key.as_bytes().as_slice(), &fingerprint.0, told];
-                scope.rings[kind as usize].insert(seed, number, command.pool.as_str(), ring, parts)
-            }
-            None => {
-                let name = orphan_name(&command.pool, &command.key);
-                self.orphans.rings[kind as usize].insert(seed, number, "", ring, [&name, &fingerprint.0, told])
-            }
+        let (at, kind) = (self.place(&command.pool), RingKind::of_command(command));
+        let name = match at {
+            ORPHANS => orphan_name(&command.pool, &command.key),
+            _ => *command.key.as_bytes(),
         };
-        self.used[kind.budget() as usize] += change.bytes;
-        self.sum.merge(change.sum);
+        let seed = self.seed.expect("a batch seeds the tables before its first command");
+        self.insert(at, kind, seed, bucket_number(command.key.time()), [&name, &fingerprint.0, told]);
     }
 
-    fn make_room(&mut self, pool: &PoolId, budget: Budget, now: Millis) -> Result<(), Refusal> {
+    fn insert(&mut self, at: usize, kind: RingKind, seed: Seed, number: u64, parts: [&[u8]; 3]) {
+        let Scope { pool, rings, .. } = &mut self.scopes[at];
+        let pool = pool.as_ref().map_or("", PoolId::as_str);
+        let more = rings[kind as usize].insert(seed, number, pool, kind as u8, parts);
+        self.shares[at][kind.budget() as usize] += more.bytes;
+        self.used[kind.budget() as usize] += more.bytes;
+        self.len += more.keys;
+        self.sum.merge(more.sum);
+    }
+
+    fn drop_oldest(&mut self, at: usize, kind: RingKind) {
+        let bucket = self.scopes[at].rings[kind as usize].take_oldest().expect("there is an oldest one");
+        let Tally { keys, bytes, sum } = bucket.tally;
+        self.shares[at][kind.budget() as usize] -= bytes;
+        self.used[kind.budget() as usize] -= bytes;
+        self.len -= keys;
+        self.sum.unmerge(sum);
+        self.dropped.push(bucket);
+    }
+
+    fn make_room(&mut self, own: usize, budget: Budget, now: Millis) -> Result<(), Refusal> {
         let bytes_max = match budget {
             Budget::Play => self.limits.keys_bytes_max,
             Budget::Admin => ADMIN_BYTES_MAX,
         };
         while self.used[budget as usize] >= bytes_max {
             let heaviest = self.heaviest(budget);
-            let scope = match &heaviest {
-                Some(id) => self.scopes.get_mut(id).expect("the heaviest is one of them"),
-                None => &mut self.orphans,
-            };
-            match scope.oldest(budget) {
+            match self.scopes[heaviest].oldest(budget) {
                 Some((kind, last)) if last.0.saturating_add(YOUNG_MS) < now.0 => {
-                    self.sum.replace(scope.hash(heaviest.as_ref()), 0);
+                    let scope = &mut self.scopes[heaviest];
+                    let before = scope.hash();
                     let floor = &mut scope.floors[kind.floor() as usize];
                     *floor = last.max(*floor);
-                    self.sum.add(scope.hash(heaviest.as_ref()));
-                    let change = scope.rings[kind as usize].drop_oldest().expect("it has an oldest one");
-                    forget(&mut self.used, &mut self.sum, kind, change);
+                    self.sum.replace(before, scope.hash());
+                    self.drop_oldest(heaviest, kind);
                 }
                 _ => {
-                    let own = self.scopes.contains_key(pool).then_some(pool);
                     let crowded = self.used[budget as usize] >= bytes_max.saturating_mul(2);
-                    let refused = crowded || heaviest.as_ref() == own;
+                    let refused = crowded || heaviest == own;
                     return if refused { Err(Refusal::KeyTableFull) } else { Ok(()) };
                 }
             }
@@ -331,27 +332,13 @@ impl Keys {
         Ok(())
     }
 
-    /// Who uses most of a budget: a pool, or (`None`, before all pools) the orphans.
-    fn heaviest(&self, budget: Budget) -> Option<PoolId> {
-        let mut heaviest = (self.orphans.bytes(budget), None);
-        for (id, scope) in &self.scopes {
-            let bytes = scope.bytes(budget);
-            if bytes > heaviest.0 {
-                heaviest = (bytes, Some(id));
-            }
-        }
-        heaviest.1.cloned()
+    /// Who uses most of a budget; among equals the first by name, the orphans before all.
+    fn heaviest(&self, budget: Budget) -> usize {
+        let share = |at: usize| self.shares[at][budget as usize];
+        let most = (0..self.shares.len()).map(share).max();
+        let heaviest = (0..self.shares.len()).filter(|&at| Some(share(at)) == most);
+        heaviest.min_by_key(|&at| &self.scopes[at].pool).expect("the orphans are always there")
     }
-}
-
-/// Until when a key of that pool may have been refused because the pool did not exist.
-fn orphaned_until(scope: &Scope) -> Millis {
-    Millis(scope.born.0.saturating_add(AHEAD_MS_MAX))
-}
-
-fn forget(used: &mut [u64; 2], sum: &mut Sum, kind: RingKind, change: Change) {
-    used[kind.budget() as usize] -= change.bytes;
-    sum.unmerge(change.sum);
 }
 
 /// What a key of a pool that does not exist is found by.

@@ -47,6 +47,10 @@ impl<'a> Record<'a> {
         Self(bytes)
     }
 
+    pub(super) fn len(self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn name(self) -> Name {
         *self.0.first_chunk().expect("a record begins with its name")
     }

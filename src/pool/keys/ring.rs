@@ -1,172 +1,168 @@
-//! Records in buckets by the time of their keys: forgetting the oldest is dropping one bucket.
+//! Buckets in the order of time: forgetting the oldest is taking one out.
+//!
+//! A ring may have as many buckets as fit into the budget, hundreds of thousands, of few keys each. So they are kept in
+//! shared segments, those in a shared list: a clone is one pointer, and a write beside it copies the list, a segment, and
+//! of the bucket what [`Bucket`] does not share.
 
-use std::{collections::VecDeque, hash::Hasher as _, sync::Arc};
-
-use siphasher::sip::SipHasher13;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    arena::Arena,
+    bucket::{BUCKET_BYTES, BUCKET_BYTES_MAX, Bucket, Seed, Tally},
     record::{Name, Record},
-    table::Table,
-};
-use crate::{
-    pool::digest::{Sum, hash_key_record},
-    types::Millis,
 };
 
-/// Width of a bucket in key time.
-pub(super) const BUCKET_MS: u64 = 5_000;
-/// What a bucket is counted as, beside its records.
-const BUCKET_BYTES: u64 = 512;
-/// What a record is counted as, beside its own length: its slot in a table, on average, and its length prefix.
-const SLOT_BYTES: u64 = 18;
-/// A bucket takes no more records beyond this, since places have 32 bits.
-const BUCKET_BYTES_MAX: u64 = 2 << 30;
+/// Buckets of a full segment: about eleven minutes. A day has 135 segments.
+const SEGMENT_LEN: u64 = 128;
 
-/// Key of the tables' hash.
-pub(super) type Seed = [u64; 2];
-
-/// Number of the bucket that a key of that time belongs to.
-pub(super) fn bucket_number(time: Millis) -> u64 {
-    time.0 / BUCKET_MS
-}
-
-/// The keys of five seconds.
+/// Neighbouring buckets; one at least.
 #[derive(Clone, Debug)]
-pub(super) struct Bucket {
-    pub(super) number: u64,
-    table: Table,
-    arena: Arena,
-    /// Counted, not measured: equal on every replica, whatever its allocator and its snapshots did.
-    bytes: u64,
-    pub(super) sum: Sum,
-}
-
-impl Bucket {
-    fn new(number: u64) -> Self {
-        Self { number, table: Table::new(), arena: Arena::default(), bytes: BUCKET_BYTES, sum: Sum::default() }
-    }
-
-    /// The last millisecond that belongs to it.
-    pub(super) fn last_time(&self) -> Millis {
-        Millis((self.number + 1) * BUCKET_MS - 1)
-    }
-
-    /// Its records, in no order that replicas share.
-    pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        self.arena.iter().map(Record::new)
-    }
-
-    fn find(&self, seed: Seed, name: &Name) -> Option<Record<'_>> {
-        let is_it = |place| Record::new(self.arena.get(place)).name() == *name;
-        self.table.find(tag(seed, name), is_it).map(|place| Record::new(self.arena.get(place)))
-    }
-
-    fn insert(&mut self, seed: Seed, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Change {
-        let name: &Name = parts[0].try_into().expect("a record begins with its name of 16 bytes");
-        self.table.insert(tag(seed, name), self.arena.push(parts));
-        let mut sum = Sum::default();
-        sum.add(hash_key_record(pool, ring, parts));
-        let bytes = counted_bytes(parts);
-        self.sum.merge(sum);
-        self.bytes += bytes;
-        Change { bytes, sum }
-    }
-
-    /// The counted bytes, from nothing.
-    fn recount(&self) -> u64 {
-        BUCKET_BYTES + self.records().map(|record| counted_bytes(record.parts())).sum::<u64>()
-    }
-}
-
-fn counted_bytes(parts: [&[u8]; 3]) -> u64 {
-    SLOT_BYTES + parts.iter().map(|part| part.len() as u64).sum::<u64>()
-}
-
-/// The high half of SipHash-1-3: keyed, so that nobody outside can choose keys that collide.
-fn tag(seed: Seed, name: &Name) -> u32 {
-    let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
-    hasher.write(name);
-    (hasher.finish() >> 32) as u32
+struct Segment {
+    /// The number of each of its buckets over [`SEGMENT_LEN`].
+    number: u64,
+    buckets: Vec<Arc<Bucket>>,
 }
 
 /// Buckets in the order of time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
-    buckets: VecDeque<Arc<Bucket>>,
-    bytes: u64,
-}
-
-/// By how much a ring grew or shrank, for those who keep sums over several.
-pub(super) struct Change {
-    pub(super) bytes: u64,
-    pub(super) sum: Sum,
+    segments: Arc<VecDeque<Arc<Segment>>>,
 }
 
 impl Ring {
-    /// Bytes of all its buckets, as counted.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     pub(super) fn buckets(&self) -> impl Iterator<Item = &Bucket> {
-        self.buckets.iter().map(Arc::as_ref)
+        self.segments.iter().flat_map(|segment| &segment.buckets).map(Arc::as_ref)
     }
 
     pub(super) fn oldest(&self) -> Option<&Bucket> {
-        self.buckets.front().map(Arc::as_ref)
+        self.segments.front()?.buckets.first().map(Arc::as_ref)
     }
 
     pub(super) fn newest(&self) -> Option<&Bucket> {
-        self.buckets.back().map(Arc::as_ref)
+        self.segments.back()?.buckets.last().map(Arc::as_ref)
     }
 
     pub(super) fn find(&self, seed: Seed, number: u64, name: &Name) -> Option<Record<'_>> {
-        let at = self.locate(number).ok()?;
-        self.buckets[at].find(seed, name)
+        self.bucket(number)?.find(seed, name)
     }
 
     /// Has the bucket of that number all it can take?
     pub(super) fn is_closed(&self, number: u64) -> bool {
-        self.locate(number).is_ok_and(|at| self.buckets[at].bytes >= BUCKET_BYTES_MAX)
+        self.bucket(number).is_some_and(|bucket| bucket.tally.bytes >= BUCKET_BYTES_MAX)
     }
 
-    /// Adds a record whose name is new; says how much bytes and sum grew by.
-    pub(super) fn insert(&mut self, seed: Seed, number: u64, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Change {
-        let (at, opened) = match self.locate(number) {
-            Ok(at) => (at, 0),
-            Err(at) => {
-                self.buckets.insert(at, Arc::new(Bucket::new(number)));
-                (at, BUCKET_BYTES)
-            }
-        };
-        let mut change = Arc::make_mut(&mut self.buckets[at]).insert(seed, pool, ring, parts);
-        change.bytes += opened;
-        self.bytes += change.bytes;
-        change
+    fn bucket(&self, number: u64) -> Option<&Bucket> {
+        let at = locate_segment(&self.segments, number).ok()?;
+        let buckets = &self.segments[at].buckets;
+        locate_bucket(buckets, number).ok().map(|at| buckets[at].as_ref())
     }
 
-    /// Forgets the oldest bucket. Its pages are small, so that freeing even a large one costs the loop little.
-    pub(super) fn drop_oldest(&mut self) -> Option<Change> {
-        let bucket = self.buckets.pop_front()?;
-        self.bytes -= bucket.bytes;
-        Some(Change { bytes: bucket.bytes, sum: bucket.sum })
+    /// Adds a record whose name is new; says how much that is, with the bucket if it is a new one.
+    pub(super) fn insert(&mut self, seed: Seed, number: u64, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
+        let segments = Arc::make_mut(&mut self.segments);
+        let at = locate_segment(segments, number).unwrap_or_else(|at| {
+            segments.insert(at, Arc::new(Segment { number: number / SEGMENT_LEN, buckets: Vec::new() }));
+            at
+        });
+        let buckets = &mut Arc::make_mut(&mut segments[at]).buckets;
+        let mut opened = 0;
+        let at = locate_bucket(buckets, number).unwrap_or_else(|at| {
+            buckets.insert(at, Arc::new(Bucket::new(number)));
+            opened = BUCKET_BYTES;
+            at
+        });
+        let mut more = Arc::make_mut(&mut buckets[at]).insert(seed, pool, ring, parts);
+        more.bytes += opened;
+        more
     }
 
-    /// Where the bucket of that number is, or would be. Most keys are of now: looked for from the end.
-    fn locate(&self, number: u64) -> Result<usize, usize> {
-        let after = self.buckets.iter().rev().take(4).position(|bucket| bucket.number <= number);
-        match after {
-            Some(steps) => {
-                let at = self.buckets.len() - 1 - steps;
-                if self.buckets[at].number == number { Ok(at) } else { Err(at + 1) }
-            }
-            None => self.buckets.binary_search_by_key(&number, |bucket| bucket.number),
+    /// Takes out the oldest bucket, in a time that does not depend on what is in it.
+    pub(super) fn take_oldest(&mut self) -> Option<Arc<Bucket>> {
+        let segments = Arc::make_mut(&mut self.segments);
+        let segment = Arc::make_mut(segments.front_mut()?);
+        let bucket = segment.buckets.remove(0);
+        if segment.buckets.is_empty() {
+            segments.pop_front();
         }
+        Some(bucket)
+    }
+}
+
+/// Where the segment of a bucket of that number is, or would be. Most keys are of now: the last is tried first.
+fn locate_segment(segments: &VecDeque<Arc<Segment>>, number: u64) -> Result<usize, usize> {
+    let number = number / SEGMENT_LEN;
+    match segments.back() {
+        Some(last) if last.number == number => Ok(segments.len() - 1),
+        _ => segments.binary_search_by_key(&number, |segment| segment.number),
+    }
+}
+
+/// Where the bucket of that number is, or would be.
+fn locate_bucket(buckets: &[Arc<Bucket>], number: u64) -> Result<usize, usize> {
+    match buckets.last() {
+        Some(last) if last.number == number => Ok(buckets.len() - 1),
+        _ => buckets.binary_search_by_key(&number, |bucket| bucket.number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: Seed = [1, 2];
+
+    fn name(number: u64) -> Name {
+        [number.to_le_bytes(), [0; 8]].concat().try_into().unwrap()
     }
 
-    /// The counted bytes, from nothing.
-    pub(super) fn recount(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.recount()).sum()
+    fn insert(ring: &mut Ring, number: u64) -> Tally {
+        ring.insert(SEED, number, "pool", 0, [&name(number), &[0; 16], &[0; 17]])
+    }
+
+    fn numbers(ring: &Ring) -> Vec<u64> {
+        ring.buckets().map(|bucket| bucket.number).collect()
+    }
+
+    #[test]
+    fn buckets_stand_in_the_order_of_time_whatever_the_order_of_arrival() {
+        let mut ring = Ring::default();
+        let arrival = [500, 7, 501, 128, 127, 0, 300, 499, 7, 129];
+        let bytes: Vec<u64> = arrival.iter().map(|&number| insert(&mut ring, number).bytes).collect();
+        assert_eq!(numbers(&ring), [0, 7, 127, 128, 129, 300, 499, 500, 501]);
+        assert_eq!(bytes[8], bytes[0] - BUCKET_BYTES, "bucket 7 is there already");
+        for number in arrival {
+            assert!(ring.find(SEED, number, &name(number)).is_some());
+            assert!(ring.find(SEED, number + 1, &name(number)).is_none());
+        }
+        assert_eq!((ring.oldest().unwrap().number, ring.newest().unwrap().number), (0, 501));
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_a_clone_keeps_it() {
+        let mut ring = Ring::default();
+        for number in 0..300 {
+            insert(&mut ring, number);
+        }
+        let seen = ring.clone();
+        for number in 0..300 {
+            assert_eq!(ring.take_oldest().unwrap().number, number);
+            assert_eq!(ring.oldest().map(|bucket| bucket.number), (number < 299).then_some(number + 1));
+        }
+        assert!(ring.take_oldest().is_none() && ring.newest().is_none());
+        assert_eq!(numbers(&seen), (0..300).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_write_beside_a_clone_copies_one_segment() {
+        let mut ring = Ring::default();
+        for number in 0..300 {
+            insert(&mut ring, number);
+        }
+        let seen = ring.clone();
+        ring.insert(SEED, 299, "pool", 0, [&name(1_000), &[0; 16], &[0; 17]]);
+        let shared = ring.segments.iter().zip(seen.segments.iter()).filter(|(ours, theirs)| Arc::ptr_eq(ours, theirs));
+        assert_eq!((shared.count(), ring.segments.len()), (2, 3));
+        let shared = ring.segments[2].buckets.iter().zip(&seen.segments[2].buckets);
+        assert_eq!(shared.filter(|(ours, theirs)| !Arc::ptr_eq(ours, theirs)).count(), 1);
+        assert!(seen.find(SEED, 299, &name(1_000)).is_none() && ring.find(SEED, 299, &name(1_000)).is_some());
     }
 }

@@ -5,7 +5,7 @@
 //! one more bit of the tag. So growing costs one page at a time, and a write beside a snapshot copies one page.
 //! Tags come from a keyed hash; the table is looked up in, never iterated.
 
-use std::sync::Arc;
+use std::{iter::repeat_n, sync::Arc};
 
 /// Slots of a full-grown page: 2 KiB. A full batch beside a snapshot copies 4 096 of them at worst.
 const PAGE_SLOTS: usize = 256;
@@ -23,7 +23,7 @@ pub(super) type Place = u32;
 pub(super) struct Table {
     /// Its length is a power of two; indexed by the tag's low bits.
     directory: Vec<u32>,
-    pages: Vec<Arc<Page>>,
+    pages: Vec<Page>,
 }
 
 /// Linear probing; at most three quarters full.
@@ -31,20 +31,20 @@ pub(super) struct Table {
 struct Page {
     /// How many low bits all its tags share.
     depth: u32,
-    used: usize,
+    used: u32,
     /// Tag in the high half, place in the low; a power of two of them.
-    slots: Vec<u64>,
+    slots: Arc<[u64]>,
 }
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self { directory: vec![0], pages: vec![Arc::new(Page::new(0, FIRST_SLOTS))] }
+        Self { directory: vec![0], pages: vec![Page::new(0, FIRST_SLOTS)] }
     }
 
     /// The place of that tag for which `is_it` holds.
     pub(super) fn find(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<Place> {
         let page = &self.pages[self.page_of(tag)];
-        page.probe(tag).map(|slot| page.slots[slot]).take_while(|&slot| slot != EMPTY).find_map(|slot| {
+        probe(page.slots.len(), tag).map(|slot| page.slots[slot]).take_while(|&slot| slot != EMPTY).find_map(|slot| {
             let place = slot as Place;
             ((slot >> 32) as u32 == tag && is_it(place)).then_some(place)
         })
@@ -56,7 +56,7 @@ impl Table {
             self.grow(tag);
         }
         let at = self.page_of(tag);
-        Arc::make_mut(&mut self.pages[at]).insert(u64::from(tag) << 32 | u64::from(place));
+        self.pages[at].insert(u64::from(tag) << 32 | u64::from(place));
     }
 
     fn page_of(&self, tag: u32) -> usize {
@@ -65,16 +65,17 @@ impl Table {
 
     fn grow(&mut self, tag: u32) {
         let at = self.page_of(tag);
-        let (depth, slots) = (self.pages[at].depth, self.pages[at].slots.len());
+        let full = &self.pages[at];
+        let (depth, slots) = (full.depth, full.slots.len());
         if slots < PAGE_SLOTS || depth >= DEPTH_MAX {
-            let doubled = self.pages[at].refilled(depth, slots * 2, |_| true);
-            self.pages[at] = Arc::new(doubled);
+            self.pages[at] = full.refilled(depth, slots * 2, |_| true);
             return;
         }
-        let old = Arc::clone(&self.pages[at]);
         let has_bit = |tag: u32| tag >> depth & 1 == 1;
-        self.pages[at] = Arc::new(old.refilled(depth + 1, slots, |tag| !has_bit(tag)));
-        self.pages.push(Arc::new(old.refilled(depth + 1, slots, has_bit)));
+        let (without, with) =
+            (full.refilled(depth + 1, slots, |tag| !has_bit(tag)), full.refilled(depth + 1, slots, has_bit));
+        self.pages[at] = without;
+        self.pages.push(with);
         if self.directory.len() == 1 << depth {
             self.directory.extend_from_within(..);
         }
@@ -88,24 +89,17 @@ impl Table {
 
 impl Page {
     fn new(depth: u32, slots: usize) -> Self {
-        Self { depth, used: 0, slots: vec![EMPTY; slots] }
+        Self { depth, used: 0, slots: repeat_n(EMPTY, slots).collect() }
     }
 
     fn is_full(&self) -> bool {
-        self.used * 4 >= self.slots.len() * 3
-    }
-
-    /// Slots in the order in which a tag is looked for, each once. The directory uses the low bits, so this starts with
-    /// the high ones.
-    fn probe(&self, tag: u32) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.slots.len() - 1;
-        let first = tag.rotate_left(32 - DEPTH_MAX) as usize;
-        (first..=first + mask).map(move |slot| slot & mask)
+        self.used as usize * 4 >= self.slots.len() * 3
     }
 
     fn insert(&mut self, value: u64) {
-        let slot = self.probe((value >> 32) as u32).find(|&slot| self.slots[slot] == EMPTY);
-        self.slots[slot.expect("a page is at most three quarters full")] = value;
+        let slots = Arc::make_mut(&mut self.slots);
+        let slot = probe(slots.len(), (value >> 32) as u32).find(|&slot| slots[slot] == EMPTY);
+        slots[slot.expect("a page is at most three quarters full")] = value;
         self.used += 1;
     }
 
@@ -118,6 +112,14 @@ impl Page {
             .for_each(|&value| page.insert(value));
         page
     }
+}
+
+/// The slots of a page in the order in which a tag is looked for, each once. The directory uses the low bits, so this
+/// starts with the high ones.
+fn probe(slots: usize, tag: u32) -> impl Iterator<Item = usize> {
+    let mask = slots - 1;
+    let first = tag.rotate_left(32 - DEPTH_MAX) as usize;
+    (first..=first + mask).map(move |slot| slot & mask)
 }
 
 #[cfg(test)]

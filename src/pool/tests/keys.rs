@@ -70,6 +70,135 @@ fn a_flood_of_one_pool_expires_nothing_of_another() {
     bench.verify();
 }
 
+/// Two pools of equal keys in one old bucket each, and some way over the budget: whose are forgotten?
+#[test]
+fn among_equals_the_first_by_name_forgets() {
+    let mut bench = Bench::new(tiny(30_000));
+    bench.act(import(&[("gold", Stock::Unlimited, 1)])).unwrap();
+    // In the other order, lest it be that of creation.
+    for pool in ["bb", "aa"] {
+        let items = catalog(&[("gold", Stock::Unlimited, 1)]);
+        let create = Action::CreatePool { policy: Policy::Miss, items, require_key: false };
+        let create = command(pool, bench.key(), create);
+        bench.send(create).result.unwrap();
+    }
+    let draws = |bench: &mut Bench, pool: &str, count: u64| -> Vec<Command> {
+        (0..count).map(|_| command(pool, bench.key(), Action::Draw { count: 1 })).collect()
+    };
+    for pool in ["bb", "aa"] {
+        let commands = draws(&mut bench, pool, 140);
+        bench.apply(commands);
+    }
+    bench.now.0 += 60_000;
+    let stats = bench.machine.key_stats();
+    assert!(stats.bytes_used < stats.bytes_max, "{stats:?}");
+    let mut twin = StateMachine::restore(&bench.machine.snapshot().encode()).unwrap();
+    let commands = draws(&mut bench, "default", 60);
+    bench.apply(commands);
+    twin.apply(bench.machine.applied(), bench.entries.last().unwrap());
+    let floor = |pool: &str| {
+        let Answer::Pool(pool) = bench.machine.query(&Query::Pool(pool.parse().unwrap())) else { panic!("no pool") };
+        pool.summary.key_floor
+    };
+    assert!(floor("aa") > START && floor("bb") < START && floor("default") < START);
+    assert_eq!(twin.digests(), bench.machine.digests(), "a restored state forgets the same");
+    bench.verify();
+}
+
+#[test]
+fn keys_younger_than_thirty_seconds_are_kept_and_new_ones_refused() {
+    let mut bench = Bench::new(tiny(20_000));
+    bench.act(import(&[("gold", Stock::Unlimited, 1)])).unwrap();
+    let commands: Vec<_> = (0..300).map(|_| bench.command(Action::Draw { count: 1 })).collect();
+    let outcomes = bench.apply(commands.clone());
+    let full = outcomes.iter().position(|outcome| outcome.result == Err(Refusal::KeyTableFull)).expect("it is full");
+    assert!(outcomes[full..].iter().all(|outcome| outcome.result == Err(Refusal::KeyTableFull)));
+    // The bucket's last millisecond is START + 4 999; thirty seconds on it is still not older than that.
+    bench.now = Millis(START.0 + 4_999 + 30_000);
+    assert_eq!(bench.act(Action::Draw { count: 1 }), Err(Refusal::KeyTableFull));
+    assert_eq!(bench.send(commands[0].clone()), Outcome { replayed: true, ..outcomes[0].clone() });
+    bench.now.0 += 1;
+    bench.act(Action::Draw { count: 1 }).unwrap();
+    let Err(Refusal::KeyExpired { floor, now }) = bench.send(commands[0].clone()).result else { panic!("it is known") };
+    assert_eq!((floor, now), (Millis(START.0 + 4_999), bench.now));
+    // What was refused for want of room was never executed, and is refused for good now.
+    assert!(matches!(bench.send(commands[full].clone()).result, Err(Refusal::KeyExpired { .. })));
+    assert_eq!(bench.item("gold").awarded, full as u64 + 1);
+    bench.verify();
+}
+
+/// 16 MiB for the keys of operators; neither side takes the other's room.
+#[test]
+fn administrative_keys_have_a_budget_of_their_own() {
+    let mut bench = Bench::new(tiny(50_000));
+    let long = "a name as long as names may be, so that its records are, too".repeat(2);
+    let item = id(&long[..64]);
+    bench.act(import(&[("gold", Stock::Unlimited, 1), (item.as_str(), Stock::Finite(9), 1)])).unwrap();
+    let update =
+        || Action::UpdateItem { item: item.clone(), stock: Stock::Finite(9), weight: Weight(1), create: false };
+    let mut sent = 0;
+    while sent < 200_000 {
+        let commands: Vec<_> = (0..4_000).map(|_| bench.command(update())).collect();
+        sent += commands.len();
+        if bench.apply(commands).iter().any(|outcome| outcome.result == Err(Refusal::KeyTableFull)) {
+            break;
+        }
+    }
+    assert!((60_000..200_000).contains(&sent), "{sent} administrative commands fill 16 MiB");
+    assert_eq!(bench.act(update()), Err(Refusal::KeyTableFull));
+    bench.act(Action::Draw { count: 1 }).unwrap();
+    assert!(bench.machine.key_stats().bytes_used < 5_000, "{:?}", bench.machine.key_stats());
+
+    bench.now.0 += 40_000;
+    bench.act(update()).unwrap();
+    let commands = (0..600).map(|_| bench.command(Action::Draw { count: 1 })).collect();
+    assert_eq!(bench.apply(commands).pop().unwrap().result, Err(Refusal::KeyTableFull), "draws have filled theirs");
+    bench.act(update()).unwrap();
+    bench.verify();
+}
+
+#[test]
+fn what_is_forgotten_is_handed_out_to_be_freed() {
+    let mut bench = Bench::new(tiny(20_000));
+    bench.act(import(&[("gold", Stock::Unlimited, 1)])).unwrap();
+    let commands = (0..400).map(|_| bench.command(Action::Draw { count: 1 })).collect();
+    bench.apply(commands);
+    assert!(bench.machine.take_garbage().is_none(), "nothing was forgotten");
+    let before = bench.machine.key_stats();
+    assert_eq!((before.bytes_max, before.horizon_ms), (20_000, Limits::default().keys_age_ms_max));
+    bench.now.0 += 60_000;
+    bench.act(Action::Draw { count: 1 }).unwrap();
+    assert!(bench.machine.take_garbage().is_some() && bench.machine.take_garbage().is_none());
+    let after = bench.machine.key_stats();
+    assert_eq!(after.keys, 2, "the import and the draw, of {before:?}");
+    assert!(after.bytes_used < 2_000, "{after:?}");
+    assert_eq!(after.horizon_ms, 60_000 - 4_999);
+}
+
+/// Time leaps over more buckets than an entry forgets, beside a state that was restored in between.
+#[test]
+fn a_leap_in_time_is_worked_off_entry_by_entry() {
+    let mut bench = Bench::new(Limits { keys_bytes_max: 1 << 30, ..Limits::default() });
+    bench.act(import(&[("gold", Stock::Unlimited, 1)])).unwrap();
+    for _ in 0..5_000 {
+        bench.now.0 += 5_000;
+        bench.act(Action::Draw { count: 1 }).unwrap();
+    }
+    bench.now.0 += 48 * 3_600_000;
+    bench.apply(Vec::new());
+    assert_eq!(bench.machine.key_stats().keys, 5_001 - 4_096);
+    let floor_now = floor(&bench);
+    assert_eq!(floor_now.0, bench.now.0 - Limits::default().keys_age_ms_max, "they are as good as forgotten");
+    let mut twin = StateMachine::restore(&bench.machine.snapshot().encode()).unwrap();
+    for left in [0, 0] {
+        bench.apply(Vec::new());
+        twin.apply(bench.machine.applied(), bench.entries.last().unwrap());
+        assert_eq!((bench.machine.key_stats().keys, twin.key_stats().keys), (left, left));
+        assert_eq!(twin.digests(), bench.machine.digests());
+    }
+    bench.verify();
+}
+
 fn key_of(at: Millis) -> RequestKey {
     key(at, 0xffff_ffff)
 }
@@ -163,6 +292,7 @@ fn every_kind_of_outcome_is_told_again_as_it_was() {
     let first: Vec<Outcome> = commands.iter().map(|command| bench.send(command.clone())).collect();
     let body = bench.machine.snapshot().encode();
     bench.machine = StateMachine::restore(&body).unwrap();
+    assert!(bench.machine.key_stats().keys > 10);
     for (command, first) in commands.into_iter().zip(first) {
         let asked = bench.machine.query(&Query::Outcome(command.pool.clone(), command.key));
         let expected = Outcome { replayed: true, ..first };
@@ -175,7 +305,7 @@ fn every_kind_of_outcome_is_told_again_as_it_was() {
 #[test]
 fn a_single_draw_s_key_counts_for_less_than_a_hundred_bytes() {
     let count = 1_000;
-    let mut bench = Bench::new(tiny(512 + 100 * count));
+    let mut bench = Bench::new(tiny(1_024 + 100 * count));
     bench.act(import(&[("gold", Stock::Unlimited, 1)])).unwrap();
     let commands: Vec<_> = (0..count).map(|_| bench.command(Action::Draw { count: 1 })).collect();
     assert!(bench.apply(commands).iter().all(|outcome| outcome.result.is_ok()));

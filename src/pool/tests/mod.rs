@@ -5,6 +5,7 @@ mod distribution;
 mod formats;
 mod keys;
 mod random;
+mod restoring;
 
 use super::*;
 use crate::types::{Entropy, Index, Millis};

@@ -45,7 +45,7 @@ fn expired() -> ProposalResult {
     outcome(Err(Refusal::KeyExpired { floor: Millis(4_000), now: Millis(5_000) }))
 }
 
-const NOT_PROPOSED: ProposalResult = ProposalResult::NotProposed { leader: None };
+const NOT_PROPOSED: ProposalResult = ProposalResult::NotProposed;
 
 impl Bench {
     fn new(view: View) -> Self {

@@ -48,7 +48,10 @@ impl<T: Transport, E: Environment> Serving<'_, T, E> {
     pub(super) fn follow_snapshots(&mut self) -> Result<(), Stopped> {
         while let Some(step) = self.station.snapshots.poll_step() {
             match step {
-                Step::Tell(input) => self.step(input)?,
+                Step::Tell(input) => {
+                    self.station.metrics.handle_snapshot(&input);
+                    self.step(input)?;
+                }
                 Step::Say { to, message } => _ = self.station.send(to, PeerMessage::Body(message)),
             }
         }

@@ -45,7 +45,7 @@ use super::{
     drain::Draining,
     health::{self, CHECK_MAX, Health},
 };
-use crate::{runtime::NodeHandle, transport::seats::ConnectionLimits};
+use crate::{api::Failure, runtime::NodeHandle, transport::seats::ConnectionLimits};
 
 /// Connections at once; more are closed unread.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -141,12 +141,15 @@ fn told(health: Health, query: Option<&str>) -> Response {
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
-    match timeout(CHECK_MAX, admin.node.status()).await {
-        Ok(Ok(status)) => {
-            let json = status::json(&status, admin.node.metrics().uptime());
+    let asked = async { Ok((admin.node.status().await?, admin.node.vitals().await?)) };
+    match timeout(CHECK_MAX, asked).await {
+        Ok(Ok((status, vitals))) => {
+            let json = status::json(&status, &vitals, admin.node.metrics().uptime());
             ([(header::CONTENT_TYPE, JSON_TYPE)], format!("{json:#}\n")).into_response()
         }
-        Ok(Err(failure)) => refusal(StatusCode::SERVICE_UNAVAILABLE, failure.code(), &failure.to_string()),
+        Ok(Err::<_, Failure>(failure)) => {
+            refusal(StatusCode::SERVICE_UNAVAILABLE, failure.code(), &failure.to_string())
+        }
         Err(_) => refusal(StatusCode::SERVICE_UNAVAILABLE, "NO_ANSWER", "the node does not say how it is in time"),
     }
 }

@@ -72,7 +72,7 @@ fn assert_is_damage(error: &StoreError, at: &str) {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_noticed_or_does_not_matter() {
+fn raft_rs_27_a_flipped_bit_anywhere_is_noticed_or_does_not_matter() {
     let (image, recovered) = closed();
     let bytes = image.all();
     let mut noticed = 0;
@@ -172,7 +172,7 @@ fn damaged_newest(last: WriteSet, record: &[u8]) -> Result<Recovered, StoreError
 }
 
 #[test]
-fn the_newest_commit_is_lost_in_silence_unless_it_held_a_promise() {
+fn raft_rs_26_the_newest_commit_is_lost_in_silence_unless_it_held_a_promise() {
     let record = |key, value: &HardState| record::encode("state", &key, value);
     let key = Slot::HardState.key(ShardId::FIRST);
     // Documented in the module's essay and in raft-rs.md 26: a hint, and nobody was promised anything.

@@ -122,7 +122,7 @@ fn a_body_that_turns_out_wrong_is_forgotten() {
 }
 
 #[test]
-fn a_taken_snapshot_replaces_the_one_before() {
+fn raft_rs_21_a_taken_snapshot_replaces_the_one_before() {
     let mine = snapshot(4, 2, CHUNK_BYTES + 5);
     for truncated in [(1, 1), (2, 2), (4, 2)] {
         let acts = [staged(&mine), vec![Act::Commit(vec![taken(9, &mine, truncated)])]].concat();
@@ -216,7 +216,7 @@ fn an_install_that_would_break_the_store_is_refused_whole() {
 }
 
 #[test]
-fn entries_of_a_log_that_was_replaced_never_return() {
+fn raft_rs_41_entries_of_a_log_that_was_replaced_never_return() {
     // The old log has entries to 12, above the snapshot at 9.
     let theirs = snapshot(9, 3, 900);
     let longer = vec![Act::Commit(vec![append(9, entries(7..=12, 2, 64))])];

@@ -67,7 +67,10 @@ fn transport(window_bytes: u32, uni_streams_max: u32) -> TransportConfig {
 
 /// For connections that a client dials: it opens streams, nodes do not.
 pub(in crate::transport) fn client_transport() -> TransportConfig {
-    transport(NODE_WINDOW_BYTES, 0)
+    let mut transport = transport(NODE_WINDOW_BYTES, 0);
+    // It uses one stream.
+    transport.stream_receive_window(VarInt::from_u32(NODE_WINDOW_BYTES));
+    transport
 }
 
 /// For connections that a node dials.

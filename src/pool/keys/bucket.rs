@@ -1,0 +1,109 @@
+//! The keys of five seconds: records in an arena, found through a hash table. What grows with the keys is in pages that a
+//! clone shares.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
+
+use super::{
+    arena::Arena,
+    record::{Name, Record},
+    table::Table,
+};
+use crate::{
+    pool::digest::{Sum, hash_key_record},
+    types::Millis,
+};
+
+/// Width of a bucket in key time.
+pub(super) const BUCKET_MS: u64 = 5_000;
+/// What a bucket is counted as, beside its records: what it takes before they come, and what small ones have to spare.
+pub(super) const BUCKET_BYTES: u64 = 1_024;
+/// What a record is counted as, beside its own length: its slot in a table, on average, and its length prefix.
+const SLOT_BYTES: u64 = 18;
+/// A bucket takes no more records beyond this, since places have 32 bits.
+pub(super) const BUCKET_BYTES_MAX: u64 = 2 << 30;
+
+/// Key of the tables' hash.
+pub(super) type Seed = [u64; 2];
+
+/// Number of the bucket that a key of that time belongs to.
+pub(super) fn bucket_number(time: Millis) -> u64 {
+    time.0 / BUCKET_MS
+}
+
+/// How much there is of some records, or by how much that grew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) keys: u64,
+    /// Counted, not measured: equal on every replica, whatever its allocator and its snapshots did.
+    pub(super) bytes: u64,
+    pub(super) sum: Sum,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, more: Self) {
+        self.keys += more.keys;
+        self.bytes += more.bytes;
+        self.sum.merge(more.sum);
+    }
+}
+
+/// A bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    pub(super) number: u64,
+    table: Table,
+    arena: Arena,
+    pub(super) tally: Tally,
+}
+
+impl Bucket {
+    pub(super) fn new(number: u64) -> Self {
+        let tally = Tally { bytes: BUCKET_BYTES, ..Tally::default() };
+        Self { number, table: Table::new(), arena: Arena::default(), tally }
+    }
+
+    /// The last millisecond that belongs to it.
+    pub(super) fn last_time(&self) -> Millis {
+        Millis((self.number + 1) * BUCKET_MS - 1)
+    }
+
+    /// Its records in the order of arrival, which is that of the log, and the same on every replica.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.arena.iter().map(Record::new)
+    }
+
+    pub(super) fn find(&self, seed: Seed, name: &Name) -> Option<Record<'_>> {
+        let is_it = |place| Record::new(self.arena.get(place)).name() == *name;
+        self.table.find(tag(seed, name), is_it).map(|place| Record::new(self.arena.get(place)))
+    }
+
+    /// Adds a record whose name is new; says how much that is.
+    pub(super) fn insert(&mut self, seed: Seed, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
+        let name: &Name = parts[0].try_into().expect("a record begins with its name of 16 bytes");
+        self.table.insert(tag(seed, name), self.arena.push(parts));
+        let mut sum = Sum::default();
+        sum.add(hash_key_record(pool, ring, parts));
+        let more = Tally { keys: 1, bytes: counted_bytes(parts), sum };
+        self.tally.add(more);
+        more
+    }
+
+    /// Keys and counted bytes, from nothing.
+    pub(super) fn recount(&self) -> (u64, u64) {
+        let add = |(keys, bytes), record: Record<'_>| (keys + 1, bytes + counted_bytes(record.parts()));
+        self.records().fold((0, BUCKET_BYTES), add)
+    }
+}
+
+fn counted_bytes(parts: [&[u8]; 3]) -> u64 {
+    SLOT_BYTES + parts.iter().map(|part| part.len() as u64).sum::<u64>()
+}
+
+/// The high half of SipHash-1-3: keyed, so that nobody outside can choose keys that collide.
+fn tag(seed: Seed, name: &Name) -> u32 {
+    let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
+    hasher.write(name);
+    (hasher.finish() >> 32) as u32
+}
