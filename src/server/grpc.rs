@@ -3,7 +3,7 @@
 //! **Bounds**, so that no client can hold more than its share: connections ([`ConnectionLimits`]), 64 streams each, 64
 //! KiB a message (1 MiB for `tombola.v1`, whose CreatePool carries a catalog) and of unread bytes a connection, 8 KiB of
 //! headers, keep-alive after 20 s of silence with 10 s to answer, a connection for an hour. Who says nothing at all has
-//! [5 s](accept).
+//! 5 s.
 //!
 //! **Health** (`grpc.health.v1`): "" is the process. The names of the services are SERVING when a linearizable read
 //! would succeed now; one small read a second finds that out, however many ask.

@@ -6,8 +6,8 @@
 //!
 //! **Bounds.** [`CLIENT_STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from
 //! the moment it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control
-//! holds the client back. Long replies are bounded in bytes as well ([`super::replies`]), and a client that takes none for
-//! [`UNREAD_MAX`] loses its stream. Of frames that are not whole yet a connection may have as many bytes as the longest one, short
+//! holds the client back. Long replies are bounded in bytes as well (`replies`), and a client that takes none for
+//! `UNREAD_MAX` loses its stream. Of frames that are not whole yet a connection may have as many bytes as the longest one, short
 //! ones aside. Time: what the call allows, at most 10 s.
 //!
 //! **Bad bytes** close the connection with [`CloseCode::Malformed`] and the reason: after them no frame boundary is

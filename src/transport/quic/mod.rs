@@ -13,7 +13,7 @@
 //! their own, and are handed on, authenticated, as [`ClientConnection`]s.
 //!
 //! **Refusals** are told to both sides, in words: by TLS alerts, which carry the library's words, for certificates that
-//! prove nothing; by [a code](settings::Code) and a reason for identities and introductions. They are logged once, not at
+//! prove nothing; by a code and a reason for identities and introductions. They are logged once, not at
 //! each attempt, and a dialer who was refused, or refuses, comes again after up to 30 s.
 //!
 //! **Deliberately absent.** Frames are never sent again on a new connection: raft does that better. No early data, no
