@@ -5,7 +5,7 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tombola::{
     pool::{Action, Actor, CatalogItem, Command, KeyOrigin, PoolId, RequestKey, Stock, Weight},
-    replica::{Input, RaftMessage, Role, SnapshotPolicy},
+    replica::{Input, ProposalId, RaftMessage, Role, SnapshotPolicy},
     types::{Millis, ReplicaId},
 };
 use tombola_sim::check::{Report, draw::Tally};
@@ -34,6 +34,8 @@ struct Run {
     held_up: Vec<RaftMessage>,
     /// How often all that are down start again.
     restarts: u32,
+    /// Who waits for an answer, and in which life it was asked.
+    waiters: Vec<(ReplicaId, u64, ProposalId)>,
     /// How often all cuts end.
     mendings: u32,
     crashes: usize,
@@ -56,6 +58,7 @@ impl Run {
             mendings: *[3, 6, 20].choose(&mut rng).unwrap(),
             rng,
             commands: vec![catalog()],
+            waiters: Vec::new(),
             crashes: 0,
             report: Report::default(),
         }
@@ -183,7 +186,9 @@ impl Run {
             }
         }
         let commands = chosen.iter().map(|&number| self.commands[number].clone()).collect();
-        self.cluster.propose(at, commands);
+        let ids = self.cluster.propose(at, commands);
+        let incarnation = self.cluster.nodes[&at].incarnation;
+        self.waiters.extend(ids.into_iter().map(|id| (at, incarnation, id)));
     }
 
     /// Power is cut: whatever was queued for the disk is there up to some point.
@@ -222,6 +227,11 @@ impl Run {
         let digests = self.cluster.replica(ReplicaId(1)).machine().digests();
         for id in self.cluster.ids() {
             assert_eq!(self.cluster.replica(id).machine().digests(), digests, "replica {id} differs");
+        }
+        for (at, incarnation, id) in &self.waiters {
+            let node = &self.cluster.nodes[at];
+            let is_answered = node.results.contains_key(id) || node.incarnation != *incarnation;
+            assert!(is_answered, "replica {at} has forgotten who waits for {id:?}");
         }
         self.report = self.cluster.verdict();
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tombola::{
-    durable::{Snapshot, SnapshotMeta, Staging},
+    durable::{CHUNK_BYTES, Snapshot, SnapshotMeta, Staging},
     pool::{Restorer, StateMachine},
     replica::{Input, RaftBody, RaftMessage, Role, TakeSnapshot},
     types::{Index, ReplicaId},
@@ -27,7 +27,7 @@ pub struct Taking {
 
 impl Taking {
     pub fn new(take: TakeSnapshot) -> Self {
-        let body = take.handle.chunks(usize::MAX).next().expect("no state is empty");
+        let body = take.handle.chunks(CHUNK_BYTES).collect::<Vec<_>>().concat();
         let chunks = body.chunks(body.len() / CHUNKS + 1).map(Bytes::copy_from_slice).collect();
         Self { take, chunks }
     }

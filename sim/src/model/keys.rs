@@ -6,8 +6,9 @@
 //! Where semantics.md leaves room, this is how it was decided. The keys of all pools that do not exist are one owner's; a
 //! pool created later looks there too, for keys of up to 60 s after its birth, and is subject to that owner's floor as far
 //! as that. Keys made by nodes are told by their form, not by who sends them. What is older than the horizon is forgotten
-//! bucket by bucket when time, rounded down to five seconds, has left it behind; 4 096 buckets an entry. Between the budget and twice the budget only the fullest owner
-//! is refused; from there on, all.
+//! bucket by bucket when time, rounded down to five seconds, has left it behind: those of pools that do not exist first,
+//! then by name of the pool, and no more than 4 096 buckets an entry. Between the budget and twice the budget only the
+//! fullest owner is refused; from there on, all.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,8 +2,8 @@
 
 use tombola::{
     pool::{
-        Action, Actor, Batch, CatalogItem, Command, ItemId, KeyOrigin, Limits, Policy, PoolId, Refusal, RequestKey,
-        Stock, Weight,
+        Action, Actor, Answer, Batch, CatalogItem, Command, ItemId, KeyOrigin, Limits, Policy, PoolId, Query, Refusal,
+        RequestKey, Stock, Weight,
     },
     types::{Entropy, Millis},
 };
@@ -13,15 +13,23 @@ use crate::Pair;
 const START: Millis = Millis(1_735_689_600_000);
 
 fn command(pool: &str, number: u64, action: Action) -> Command {
+    command_at(START, pool, number, action)
+}
+
+fn command_at(at: Millis, pool: &str, number: u64, action: Action) -> Command {
     let mut unique = [0; 10];
     unique[2..].copy_from_slice(&number.to_be_bytes());
     let pool: PoolId = pool.parse().unwrap();
-    let key = RequestKey::new(START, unique);
+    let key = RequestKey::new(at, unique);
     Command { pool, key, origin: KeyOrigin::Caller, actor: Actor::default(), action }
 }
 
 fn batch(commands: Vec<Command>) -> Vec<u8> {
-    Batch { version: Batch::VERSION, time: START, entropy: Entropy([5; 32]), commands }.encode()
+    batch_at(START, commands)
+}
+
+fn batch_at(time: Millis, commands: Vec<Command>) -> Vec<u8> {
+    Batch { version: Batch::VERSION, time, entropy: Entropy([5; 32]), commands }.encode()
 }
 
 fn items(count: u64) -> Vec<CatalogItem> {
@@ -84,4 +92,33 @@ fn an_entry_has_16_384_draws_and_4_096_commands() {
     assert_eq!(pair.apply(&pauses(4_096)).len(), 4_096);
     assert_eq!(pair.apply(&pauses(4_097)).len(), 0);
     pair.compare_pools();
+}
+
+/// More buckets than one entry forgets, of two pools and of none: what is left after each entry is the same, and so is what
+/// a replica forgets that was restored meanwhile.
+#[test]
+fn an_entry_forgets_4_096_buckets() {
+    let mut pair = Pair::new(Limits::default());
+    assert_eq!(last_refusal(&mut pair, vec![command("other", 0, create(items(1)))]), None);
+    let pools = ["default", "nowhere", "other"];
+    let draw = |number: u64| {
+        let at = Millis(START.0 - 5_000 * (number / 3));
+        command_at(at, pools[(number % 3) as usize], number, Action::Draw { count: 1 })
+    };
+    for from in [0, 3_000] {
+        pair.apply(&batch((from..from + 3_000).map(draw).collect()));
+    }
+    let mut left = vec![];
+    for entry in 0..4 {
+        pair.apply(&batch_at(Millis(START.0 + 100_000_000), vec![]));
+        pair.compare(&Query::Verify);
+        let Answer::Verified(verified) = pair.model.answer_query(&Query::Verify) else { panic!("it is verified") };
+        left.push(verified.keys);
+        (0..6_000).step_by(7).map(draw).for_each(|command| pair.compare(&Query::Outcome(command.pool, command.key)));
+        if entry == 0 {
+            pair.restore();
+        }
+    }
+    // One key a bucket; the pool's own creation is the one more.
+    assert_eq!(left, [6_001 - 4_096, 0, 0, 0]);
 }
