@@ -20,6 +20,11 @@ pub mod api;
 pub mod client;
 pub mod codec;
 pub mod durable;
+#[cfg(not(madsim))]
+pub(crate) mod hooks;
+#[cfg(madsim)]
+#[path = "hooks_simulated.rs"]
+pub mod hooks;
 pub mod pool;
 pub mod replica;
 pub mod runtime;

@@ -1,8 +1,15 @@
-//! What Tombola is judged by: a naive [`model`] of the pools, and the [`check`]ers of what a cluster did.
+//! The simulator: the production runtime under every fault, from one seed, and what judges it.
 //!
-//! Neither depends on the simulator: the lock-step tests judge by them in plain `cargo test`, the simulator in its own build,
-//! and a history that real processes wrote down can be judged afterwards. Neither has a clock, a thread or randomness of its
-//! own, so the same history gets the same verdict.
+//! Two parts. **What judges** needs no simulation: a naive [`model`] of the pools, and the [`check`]ers of what a cluster did.
+//! The lock-step tests judge by them in plain `cargo test`, and a history that real processes wrote down can be judged
+//! afterwards. None of it has a clock, a thread or randomness of its own, so the same history gets the same verdict.
+//!
+//! **What runs** a [`plan`] is built with `--cfg madsim` only (see `sim/run`). It holds nodes of the production runtime, with a
+//! network, disks, clocks and clients of its own, and comes to a [`verdict`].
 
+pub mod chance;
 pub mod check;
 pub mod model;
+pub mod plan;
+pub mod trace;
+pub mod verdict;

@@ -6,8 +6,9 @@ use raft::eraftpb::{Entry, EntryType};
 
 use super::BrokenInvariant;
 use crate::{
+    hooks,
     pool::{Garbage, Outcome, StateMachine},
-    types::{HistoryDigest, Index},
+    types::{HistoryDigest, Index, Term},
 };
 
 /// How many recent history digests are kept.
@@ -24,6 +25,7 @@ pub(super) struct Applied {
 impl Applied {
     /// A state to go on from.
     pub fn new(machine: StateMachine) -> Self {
+        hooks::restored(machine.applied());
         Self { history: VecDeque::from([machine.digests().history]), machine }
     }
 
@@ -37,7 +39,9 @@ impl Applied {
             let detail = format!("entry {index} changes membership, which this build cannot do");
             return Err(BrokenInvariant { name: "one history", detail });
         }
+        hooks::crash_point("before_apply");
         let outcomes = self.machine.apply(index, &entry.data);
+        hooks::applied(index, Term(entry.term), &entry.data);
         if self.history.len() == HISTORY_KEPT_MAX {
             self.history.pop_front();
         }

@@ -13,6 +13,7 @@ mod beside;
 use crate::{
     api::Consistency,
     durable::RecoveredLog,
+    hooks,
     pool::{Action, Actor, BATCH_BYTES_MAX, Command, KeyOrigin, PoolId, Query},
     replica::{
         CHECKPOINT_EVERY, Config, Input, Output, ProposalId, ProposalResult, Replica, TransferRefused,
@@ -157,6 +158,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         for peer in self.station.take_unreachable() {
             self.step(Input::Unreachable { peer })?;
         }
+        hooks::turned(|| self.replica.status());
         self.end_if_drained()
     }
 

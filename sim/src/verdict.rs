@@ -1,0 +1,75 @@
+//! What came of a run.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use crate::check::{Report, Violation};
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// What was broken, if anything.
+    pub failure: Option<Failure>,
+    /// Hash over the whole trace.
+    pub trace: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// Faults that took effect, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Rare states that were reached, and how often.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// What the history had in it. Empty if it was broken.
+    pub report: Report,
+}
+
+/// Something was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What sort of thing.
+    pub kind: FailureKind,
+    /// The checker that saw it.
+    pub checker: String,
+    /// What was seen; may have several lines.
+    pub detail: String,
+}
+
+/// What sort of thing was broken. In the order of how bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// A promise about what was decided.
+    Correctness,
+    /// Nothing is decided any more, though a majority could.
+    Liveness,
+    /// A panic that no fault explains.
+    Panic,
+    /// Two runs of one plan differ.
+    Determinism,
+    /// The simulator itself.
+    Harness,
+}
+
+impl FailureKind {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Correctness => 10,
+            Self::Liveness => 11,
+            Self::Panic => 12,
+            Self::Determinism => 13,
+            Self::Harness => 16,
+        }
+    }
+}
+
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        let Violation { checker, invariant, detail } = violation;
+        let detail = format!("{invariant} is broken: {detail}");
+        Self { kind: FailureKind::Correctness, checker: checker.to_owned(), detail }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} by {}: {}", self.kind, self.checker, self.detail)
+    }
+}

@@ -1,0 +1,35 @@
+//! Where the simulator looks in. In this build nobody does: every hook is empty, and the compiler leaves nothing of it. Its
+//! twin is `hooks_simulated.rs`; `lib.rs` chooses.
+
+use bytes::Bytes;
+
+use crate::{
+    replica::Status,
+    types::{Index, Term},
+};
+
+/// Power may be cut here.
+#[inline(always)]
+pub fn crash_point(_name: &'static str) {}
+
+/// A rare state was reached: over enough seeds, each of these must be.
+#[inline(always)]
+pub fn sometimes(_name: &'static str) {}
+
+/// Is the bug of this name planted?
+#[inline(always)]
+pub const fn is_planted(_bug: &'static str) -> bool {
+    false
+}
+
+/// An entry was applied.
+#[inline(always)]
+pub fn applied(_index: Index, _term: Term, _data: &Bytes) {}
+
+/// A replica goes on from a state of this index: at its start, or when a snapshot was installed.
+#[inline(always)]
+pub fn restored(_index: Index) {}
+
+/// A turn of a node's loop is over.
+#[inline(always)]
+pub fn turned(_status: impl FnOnce() -> Status) {}
