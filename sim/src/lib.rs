@@ -10,6 +10,7 @@
 pub mod chance;
 pub mod check;
 pub mod model;
+pub mod network;
 pub mod plan;
 pub mod trace;
 pub mod verdict;

@@ -2,8 +2,8 @@
 //!
 //! The node knows [`Transport`] alone. In production it is [`quic`], which stands on [`frame`] (bytes on a stream),
 //! [`greeting`] (its first frame), [`tls`] (who may speak), [`identity`] (the names that certificates carry) and [`seats`]
-//! (how many may come); [`certs`] makes the certificates. In simulation none of these exist, and the simulated network is
-//! at least as cruel as QUIC.
+//! (how many may come); [`certs`] makes the certificates. In simulation only the frames exist, and the simulated network that
+//! carries them is at least as cruel as QUIC.
 //!
 //! **What a node sees of a connection**: [`Event::Met`], then frames, then perhaps [`Event::Refused`], then
 //! [`Event::Unreachable`]; nothing of it after that, and nothing of it before the end of the one that it replaces. A node
@@ -20,9 +20,7 @@ use crate::types::ReplicaId;
 pub mod certs;
 #[cfg(not(madsim))]
 mod error;
-#[cfg(not(madsim))]
 pub mod frame;
-#[cfg(not(madsim))]
 pub mod greeting;
 #[cfg(not(madsim))]
 pub mod identity;
