@@ -4,6 +4,12 @@
 //! So a plan can be cut down, written to a file, and replayed when the seed has long lost its meaning. Times are simulated
 //! milliseconds since the start. Chances are in parts per million: a plan has no floats.
 
+mod dice;
+mod generate;
+pub mod text;
+
+use self::dice::Dice;
+pub use self::generate::generate;
 use tombola::{
     pool::{CatalogItem, Limits},
     replica::SnapshotPolicy,
@@ -429,4 +435,39 @@ pub enum Shape {
         /// How long each time.
         every_ms: u64,
     },
+}
+
+impl FaultKind {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<ReplicaId> {
+        match self {
+            Self::Crash { node, .. }
+            | Self::CrashInCommit { node, .. }
+            | Self::Stop { node, .. }
+            | Self::Pause { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::DiskError { node, .. }
+            | Self::DiskFull { node, .. }
+            | Self::Rot { node, .. }
+            | Self::LyingSync { node, .. }
+            | Self::LostDisk { node }
+            | Self::Step { node, .. } => vec![*node],
+            Self::CrashMany { nodes, .. } => nodes.clone(),
+            Self::Cut { from, to, .. } | Self::Clog { from, to, .. } => vec![*from, *to],
+            Self::Reset { one, other } => vec![*one, *other],
+            Self::Partition { shape, .. } => shape.nodes(),
+            Self::PauseLeader { .. } => vec![],
+        }
+    }
+}
+
+impl Shape {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<ReplicaId> {
+        match self {
+            Self::Groups(groups) => groups.concat(),
+            Self::Bridge(node) | Self::Flapping { node, .. } => vec![*node],
+            Self::Ring => vec![],
+        }
+    }
 }

@@ -1,0 +1,58 @@
+//! What holds for a whole run, but for the usual behaviour of network, disks and clocks.
+
+use tombola::{pool::Limits, replica::SnapshotPolicy};
+
+use super::Swarm;
+use crate::plan::{Dice, Options};
+
+const HOUR_MS: u64 = 60 * 60 * 1_000;
+
+pub(super) fn draw(swarm: &Swarm) -> Options {
+    let mut dice = swarm.dice("options");
+    let safety_ms = if dice.percent(80) { dice.between(30_000, 50_000) } else { dice.between(50_000, 120_000) };
+    Options {
+        voters: dice.pick(&[1, 3, 3, 3, 3, 3, 3, 3, 5, 5]),
+        safety_ms,
+        quiet_ms: if dice.percent(25) { dice.between(5_000, 15_000) } else { 0 },
+        tick_ms: dice.pick(&[50, 50, 50, 50, 40, 60, 100]),
+        heartbeat_ticks: dice.pick(&[2, 2, 2, 1, 3]),
+        election_ticks: dice.pick(&[10, 10, 10, 8, 15]),
+        snapshots: snapshots(swarm),
+        snapshot_bytes_per_s: swarm.on("slow snapshots").map_or(8 << 20, |mut dice| dice.skewed(4 << 10, 1 << 20)),
+        limits: limits(swarm),
+        network: Default::default(),
+        disk: Default::default(),
+        clocks: Vec::new(),
+        catalog: Vec::new(),
+    }
+}
+
+/// Snapshots every few KiB, or hardly ever; a log that keeps nothing, or all.
+fn snapshots(swarm: &Swarm) -> SnapshotPolicy {
+    let Some(mut dice) = swarm.on("small log") else {
+        let mut dice = swarm.dice("log");
+        return policy(&mut dice, 64 << 10, 1 << 20);
+    };
+    policy(&mut dice, 1 << 10, 64 << 10)
+}
+
+fn policy(dice: &mut Dice, least: u64, most: u64) -> SnapshotPolicy {
+    let log_bytes_min = dice.skewed(least, most);
+    SnapshotPolicy {
+        log_bytes_min,
+        trailing_entries: if dice.percent(25) { 0 } else { dice.skewed(1, 1_000) },
+        trailing_bytes: dice.skewed(256, 64 << 10),
+        log_bytes_max: log_bytes_min * dice.between(2, 8),
+    }
+}
+
+/// Tiny budgets and ages of request keys.
+fn limits(swarm: &Swarm) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        keys_bytes_max: swarm.on("few keys").map_or(usual.keys_bytes_max, |mut dice| dice.skewed(2 << 10, 1 << 20)),
+        keys_age_ms_max: swarm.on("young keys").map_or(usual.keys_age_ms_max, |mut dice| {
+            if dice.percent(70) { dice.skewed(5_000, 60_000) } else { dice.skewed(60_000, 24 * HOUR_MS) }
+        }),
+    }
+}
