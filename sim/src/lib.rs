@@ -7,10 +7,17 @@
 //! **What runs** a [`plan`] is built with `--cfg madsim` only (see `sim/run`). It holds nodes of the production runtime, with a
 //! network, disks, clocks and clients of its own, and comes to a [`verdict`].
 
+#[cfg(madsim)]
+pub mod book;
 pub mod chance;
 pub mod check;
+pub mod clients;
+#[cfg(madsim)]
+pub mod clock;
 pub mod model;
 pub mod network;
 pub mod plan;
 pub mod trace;
 pub mod verdict;
+#[cfg(madsim)]
+pub mod world;

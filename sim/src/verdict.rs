@@ -64,7 +64,8 @@ impl From<Violation> for Failure {
     fn from(violation: Violation) -> Self {
         let Violation { checker, invariant, detail } = violation;
         let detail = format!("{invariant} is broken: {detail}");
-        Self { kind: FailureKind::Correctness, checker: checker.to_owned(), detail }
+        let kind = if checker == "live" { FailureKind::Liveness } else { FailureKind::Correctness };
+        Self { kind, checker: checker.to_owned(), detail }
     }
 }
 

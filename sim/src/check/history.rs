@@ -1,11 +1,14 @@
 //! What was seen of a cluster, and the verdict on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use tombola::{
-    api::Read,
+    api::{Answered, Read},
     durable::Entry,
-    pool::{Answer, Command, Digests, Limits, Outcome, PoolId, Query},
+    pool::{Action, Actor, Answer, Command, Digests, KeyOrigin, Limits, Outcome, PoolId, Query, RequestKey},
     replica::Status,
     types::{HistoryDigest, Index, ReplicaId},
 };
@@ -33,10 +36,31 @@ pub struct CallId(pub usize);
 pub enum Ask {
     /// A request. Sent again under its key, it is another call.
     Request(Command),
+    /// A request without a key: whoever accepts it makes one.
+    Keyless(Keyless),
     /// A linearizable read.
     Read(Query),
     /// A read of one node's own state.
     StaleRead(Query),
+}
+
+/// A request without a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyless {
+    /// The pool.
+    pub pool: PoolId,
+    /// Who asks.
+    pub actor: Actor,
+    /// For what.
+    pub action: Action,
+}
+
+impl Keyless {
+    /// The command that it became.
+    fn under(&self, key: RequestKey) -> Command {
+        let Self { pool, actor, action } = self.clone();
+        Command { pool, key, origin: KeyOrigin::Server, actor, action }
+    }
 }
 
 /// What a caller is told. A call that is never told anything may or may not have been applied.
@@ -44,6 +68,10 @@ pub enum Ask {
 pub enum Told {
     /// A request's outcome.
     Outcome(Outcome),
+    /// The same, and under which key: of a keyless request nothing else says.
+    Answered(Answered),
+    /// That a keyless request may have been applied, under this key.
+    MaybeUnder(RequestKey),
     /// A read's answer.
     Read(Read),
     /// Surely not applied.
@@ -58,6 +86,30 @@ struct Call {
     told: Option<(Moment, Told)>,
 }
 
+impl Call {
+    /// The command that it sent, if it is a request whose key is known; and its outcome, if it was told.
+    fn as_command(&self) -> Option<(Cow<'_, Command>, Option<(Moment, Outcome)>)> {
+        let told = self.told.as_ref();
+        match &self.ask {
+            Ask::Request(command) => {
+                let returned = told.and_then(|(at, told)| match told {
+                    Told::Outcome(outcome) | Told::Answered(Answered { outcome, .. }) => Some((*at, outcome.clone())),
+                    _ => None,
+                });
+                Some((Cow::Borrowed(command), returned))
+            }
+            Ask::Keyless(keyless) => match told? {
+                (at, Told::Answered(Answered { key, outcome })) => {
+                    Some((Cow::Owned(keyless.under(*key)), Some((*at, outcome.clone()))))
+                }
+                (_, Told::MaybeUnder(key)) => Some((Cow::Owned(keyless.under(*key)), None)),
+                _ => None,
+            },
+            Ask::Read(_) | Ask::StaleRead(_) => None,
+        }
+    }
+}
+
 /// What was seen of a cluster.
 #[derive(Debug)]
 pub struct History {
@@ -66,6 +118,8 @@ pub struct History {
     digests: DigestCheck,
     raft: RaftCheck,
     calls: Vec<Call>,
+    /// What the cluster asks of itself, as often as it likes.
+    own: Vec<Keyless>,
     survivors: BTreeMap<ReplicaId, Digests>,
     /// The first one seen while the history went on.
     violation: Option<Violation>,
@@ -97,6 +151,7 @@ impl History {
             digests: DigestCheck::default(),
             raft: RaftCheck::default(),
             calls: Vec::new(),
+            own: Vec::new(),
             survivors: BTreeMap::new(),
             violation: None,
         }
@@ -141,6 +196,11 @@ impl History {
         self.digested(who, status.digests);
     }
 
+    /// The cluster may ask this of itself, as often as it likes.
+    pub fn may_ask_itself(&mut self, own: Keyless) {
+        self.own.push(own);
+    }
+
     /// A caller asks for something.
     pub fn invoke(&mut self, at: Moment, ask: Ask) -> CallId {
         self.calls.push(Call { ask, invoked: at, told: None });
@@ -152,6 +212,12 @@ impl History {
     /// # Panics
     /// If it was told before: whoever watches has mixed up its calls.
     pub fn tell(&mut self, at: Moment, call: CallId, told: Told) {
+        if let (Ask::Request(command), Told::Answered(answered)) = (&self.calls[call.0].ask, &told)
+            && command.key != answered.key
+        {
+            let detail = format!("key {} is answered as if it were {}", command.key, answered.key);
+            self.note(Err(Violation { checker: "once", invariant: "exactly once", detail }));
+        }
         let before = self.calls[call.0].told.replace((at, told));
         assert!(before.is_none(), "call {} is answered once", call.0);
     }
@@ -178,7 +244,7 @@ impl History {
         if let Some(violation) = self.violation {
             return Err(violation);
         }
-        let mut judge = Judge::of(&self.calls);
+        let mut judge = Judge::of(&self.calls, &self.own);
         judge.replay(&self.ledger, &self.digests, Model::founding(self.limits))?;
         judge.check_answers(&self.calls, self.survivors)
     }
@@ -199,17 +265,15 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// Takes the calls in: what the ledger may have, and which reads to look at on the way.
-    fn of(calls: &'a [Call]) -> Self {
+    fn of(calls: &'a [Call], own: &[Keyless]) -> Self {
         let mut judge = Self::default();
+        own.iter().for_each(|own| judge.phantom.may_be_the_cluster_s_own(own));
         for (number, call) in calls.iter().enumerate() {
-            match (&call.ask, &call.told) {
-                (Ask::Request(command), told) => {
-                    judge.phantom.sent(command);
-                    if let Some((_, Told::NotApplied)) = told {
-                        judge.phantom.not_applied(command);
-                    }
-                }
-                (_, Some((_, Told::Read(read)))) => {
+            let told = call.told.as_ref().map(|(_, told)| told);
+            match (&call.ask, told) {
+                (Ask::Request(command), told) => judge.phantom.sent(command, told),
+                (Ask::Keyless(keyless), told) => judge.phantom.sent_keyless(keyless, told),
+                (_, Some(Told::Read(read))) => {
                     judge.reads.entry(read.index).or_default().push((CallId(number), call, read));
                 }
                 _ => {}
@@ -269,7 +333,7 @@ impl<'a> Judge<'a> {
         let (query, span) = match &call.ask {
             Ask::Read(query) => (query, returned.map(|returned| (call.invoked, returned))),
             Ask::StaleRead(query) => (query, None),
-            Ask::Request(_) => panic!("call {} is no read", id.0),
+            Ask::Request(_) | Ask::Keyless(_) => panic!("call {} is no read", id.0),
         };
         let expected = (&model.answer_query(query), model.now());
         self.linear.read(id, read, expected, span)
@@ -277,18 +341,14 @@ impl<'a> Judge<'a> {
 
     fn check_answers(mut self, calls: &[Call], survivors: BTreeMap<ReplicaId, Digests>) -> Result<Report, Violation> {
         for call in calls {
-            let Ask::Request(command) = &call.ask else { continue };
-            let returned = match &call.told {
-                Some((at, Told::Outcome(outcome))) => Some((*at, outcome.clone())),
-                _ => None,
-            };
+            let Some((command, returned)) = call.as_command() else { continue };
             if let Some((_, outcome)) = &returned {
                 self.report.outcomes += 1;
-                self.once.answer(command, outcome)?;
-                self.stock.answer(command, outcome)?;
-                self.durable.answer(command, outcome);
+                self.once.answer(&command, outcome)?;
+                self.stock.answer(&command, outcome)?;
+                self.durable.answer(&command, outcome);
             }
-            self.linear.sent(command, call.invoked, returned);
+            self.linear.sent(&command, call.invoked, returned);
         }
         self.linear.finish()?;
         survivors.into_iter().for_each(|(replica, digests)| self.durable.survive(replica, digests));

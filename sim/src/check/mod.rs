@@ -15,17 +15,21 @@
 //! | [`linear`] | linearizable | an answer is not the model's, or older than what had returned before it was asked |
 //! | [`durable`] | durable | what was answered is not in what is left |
 //! | [`phantom`] | nothing invented | a command was applied that nobody sent, or whose senders were told it never would be |
+//! | [`bounds`] | bounded | more waits in a node than may, or a log is not cut |
+//! | [`live`] | alive | a healed quorum decides nothing |
 //! | [`draw`] | fair | awards are not by weight (pooled over many histories) |
 //!
 //! Each file has the histories that its checker must refuse. They are written by hand, since a checker that cannot fail
 //! proves nothing.
 
+pub mod bounds;
 pub mod digest;
 pub mod draw;
 pub mod durable;
 mod history;
 pub mod ledger;
 pub mod linear;
+pub mod live;
 #[cfg(test)]
 mod made_up;
 pub mod once;
@@ -35,7 +39,7 @@ pub mod stock;
 
 use std::fmt;
 
-pub use self::history::{Ask, CallId, History, Report, Told};
+pub use self::history::{Ask, CallId, History, Keyless, Report, Told};
 use tombola::{
     pool::{Effect, Refusal},
     types::ReplicaId,

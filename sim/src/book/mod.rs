@@ -1,0 +1,268 @@
+//! The book of a run: what the hooks, the network, the disks and the clients saw, judged as it comes in.
+//!
+//! **Whose life it is** that a hook speaks of, the running task says: each life of a node is a madsim node of its own, and
+//! the world registers it with [`Book::started`]. Once [`Book::fenced`], a life has no say any more: a poll that was under
+//! way when the power was cut goes on, and what it says then never happened.
+//!
+//! **What is fed**: the [history](crate::check::History), with moments of a clock that only counts; what nodes promise, by
+//! way of [`Promises`]; the bounds; the marks; and hits of crash points, of which the planned ones call the world back.
+//! What can be judged at once is: the world looks at [`Book::violation`] and ends the run early.
+//!
+//! **Cost.** Hooks come with each turn of each node's loop, so whatever shows nothing new ends at a comparison.
+
+mod lines;
+mod lives;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use madsim::{task::NodeId, time::TimeHandle};
+use tombola::{
+    api::Vitals,
+    durable::{Recovered, RecoveredState, SnapshotWrite, WriteSet},
+    pool::{Action, Actor, Digests, DrawSeq, PoolId},
+    runtime::PeerFrame,
+    types::ReplicaId,
+};
+
+use self::lives::Lives;
+use crate::{
+    check::{Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation, bounds::BoundsCheck},
+    plan::{Plan, When},
+    trace::Trace,
+};
+
+/// Judges what nodes said against what their disks have. All that there is to know for that comes in here.
+pub trait Promises {
+    /// A frame leaves a node.
+    fn sent(&mut self, from: ReplicaId, to: ReplicaId, frame: &PeerFrame) -> Result<(), Violation>;
+    /// A node's store says that a WriteSet is durable.
+    fn wrote(&mut self, node: ReplicaId, write: &WriteSet) -> Result<(), Violation>;
+    /// A node begins another life with what its disk has.
+    fn recovered(&mut self, node: ReplicaId, recovered: &Recovered) -> Result<(), Violation>;
+    /// A node's disk is damaged: from now on it may have less than was written.
+    fn damaged(&mut self, node: ReplicaId);
+}
+
+/// What is called when a node comes to a planned crash point for the planned time.
+pub type OnHit = Box<dyn Fn(ReplicaId, &'static str, u32) + Send>;
+
+/// The book of a run. Clones are the same book.
+#[derive(Clone)]
+pub struct Book {
+    pages: Arc<Mutex<Pages>>,
+    /// Apart from the pages: whoever is called may write into them.
+    on_hit: Arc<Mutex<Option<OnHit>>>,
+}
+
+struct Pages {
+    /// Until it is judged.
+    history: Option<History>,
+    /// Counts what is written into the history.
+    clock: u64,
+    lives: Lives,
+    bounds: BoundsCheck,
+    promises: Option<Box<dyn Promises + Send>>,
+    /// The first that was seen beside the history.
+    violation: Option<Violation>,
+    marks: BTreeMap<&'static str, u64>,
+    hits: BTreeMap<(ReplicaId, &'static str), u32>,
+    /// Hits that the plan waits for.
+    planned: BTreeSet<(String, u32)>,
+    bug: Option<String>,
+    trace: Trace,
+}
+
+impl Book {
+    /// The book of a run of that plan, nothing seen yet; with that bug planted, if any.
+    pub fn new(plan: &Plan, bug: Option<String>, trace: Trace) -> Self {
+        let mut history = History::new(plan.options.limits);
+        let (pool, actor) = (PoolId::default_pool(), Actor::default());
+        let action = Action::ImportCatalog { items: plan.options.catalog.clone(), draw_seq: DrawSeq(0) };
+        history.may_ask_itself(Keyless { pool, actor, action });
+        let planned = plan.faults.iter().filter_map(|fault| match &fault.when {
+            When::Hit { point, nth } => Some((point.clone(), *nth)),
+            When::At(_) => None,
+        });
+        let pages = Pages {
+            history: Some(history),
+            clock: 0,
+            lives: Lives::default(),
+            bounds: BoundsCheck::new(plan.options.snapshots),
+            promises: None,
+            violation: None,
+            marks: BTreeMap::new(),
+            hits: BTreeMap::new(),
+            planned: planned.collect(),
+            bug,
+            trace,
+        };
+        Self { pages: Arc::new(Mutex::new(pages)), on_hit: Arc::default() }
+    }
+
+    /// From now on this judges what nodes promise.
+    pub fn judge_promises(&self, promises: Box<dyn Promises + Send>) {
+        self.pages().promises = Some(promises);
+    }
+
+    /// Calls this when a node comes to a crash point for a time that the plan waits for: on the node's task, with nothing
+    /// of the book held.
+    pub fn on_hit(&self, call: OnHit) {
+        *self.on_hit.lock().expect("nothing panics under this lock") = Some(call);
+    }
+
+    /// A node begins a life on that madsim node, with what its disk has. Before its first task is spawned.
+    pub fn started(&self, node: ReplicaId, incarnation: u64, on: NodeId, recovered: &Recovered) {
+        let pages = &mut *self.pages();
+        let life = Incarnation { replica: node, number: incarnation };
+        pages.lives.start(on, life);
+        pages.judge(|promises| promises.recovered(node, recovered));
+        let snapshot = match &recovered.state {
+            RecoveredState::Founded(log) => {
+                let meta = &log.snapshot.meta;
+                pages.history().snapshot(life, meta.index, meta.body_sha256);
+                meta.index.0
+            }
+            RecoveredState::Unfounded { .. } => 0,
+        };
+        pages.bounds.recovered(node, recovered);
+        pages.line(node.0, "start", format_args!("life={incarnation} snap={snapshot}"));
+    }
+
+    /// A node's life is over: nothing that it does counts any more.
+    pub fn fenced(&self, node: ReplicaId) {
+        let pages = &mut *self.pages();
+        if let Some(life) = pages.lives.end(node) {
+            pages.line(node.0, "end", format_args!("life={}", life.number));
+        }
+    }
+
+    /// A node comes back after its disk was damaged, or with another one.
+    pub fn damaged(&self, node: ReplicaId) {
+        if let Some(promises) = &mut self.pages().promises {
+            promises.damaged(node);
+        }
+    }
+
+    /// A frame leaves a node.
+    pub fn sent(&self, from: ReplicaId, to: ReplicaId, frame: &PeerFrame) {
+        self.pages().judge(|promises| promises.sent(from, to, frame));
+    }
+
+    /// A node's store says that a WriteSet is durable.
+    pub fn wrote(&self, node: ReplicaId, write: &WriteSet) {
+        let pages = &mut *self.pages();
+        pages.judge(|promises| promises.wrote(node, write));
+        let result = pages.bounds.wrote(node, write);
+        pages.note(result);
+        if let (Some(SnapshotWrite::Taken { meta, .. } | SnapshotWrite::Installed { meta }), Some(life)) =
+            (&write.snapshot, pages.lives.of(node))
+        {
+            pages.history().snapshot(life, meta.index, meta.body_sha256);
+        }
+    }
+
+    /// A node shows how it does.
+    pub fn vitals(&self, node: ReplicaId, vitals: &Vitals) {
+        let pages = &mut *self.pages();
+        let result = pages.bounds.vitals(node, vitals);
+        pages.note(result);
+    }
+
+    /// A caller asks for something.
+    pub fn invoke(&self, ask: Ask) -> CallId {
+        let pages = &mut *self.pages();
+        let now = pages.now();
+        let words = lines::asks(&ask);
+        let call = pages.history().invoke(now, ask);
+        pages.line(0, "ask", format_args!("#{} {words}", call.0));
+        call
+    }
+
+    /// A caller is told something.
+    pub fn tell(&self, call: CallId, told: Told) {
+        let pages = &mut *self.pages();
+        let now = pages.now();
+        pages.line(0, "told", format_args!("#{} {}", call.0, lines::told(&told)));
+        pages.history().tell(now, call, told);
+    }
+
+    /// After the last power cycle a replica has these digests.
+    pub fn survived(&self, replica: ReplicaId, digests: Digests) {
+        self.pages().history().survived(replica, digests);
+    }
+
+    /// Something happened to a node; 0 is nobody.
+    pub fn event(&self, node: u64, kind: &str, detail: fmt::Arguments<'_>) {
+        self.pages().line(node, kind, detail);
+    }
+
+    /// A rare state was reached, as the world sees it.
+    pub fn mark(&self, name: &'static str) {
+        *self.pages().marks.entry(name).or_default() += 1;
+    }
+
+    /// Rare states that were reached, and how often.
+    pub fn marks(&self) -> BTreeMap<&'static str, u64> {
+        self.pages().marks.clone()
+    }
+
+    /// What was found so far: enough to end the run.
+    pub fn violation(&self) -> Option<Violation> {
+        let pages = &*self.pages();
+        let in_history = pages.history.as_ref().and_then(History::violation);
+        in_history.or(pages.violation.as_ref()).cloned()
+    }
+
+    /// Judges it all.
+    ///
+    /// # Errors
+    /// The first promise found broken.
+    ///
+    /// # Panics
+    /// If it was judged before.
+    pub fn finish(&self) -> Result<Report, Violation> {
+        let (history, violation) = {
+            let pages = &mut *self.pages();
+            (pages.history.take().expect("a history is judged once"), pages.violation.clone())
+        };
+        match violation {
+            Some(violation) => Err(violation),
+            None => history.finish(),
+        }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl Pages {
+    fn history(&mut self) -> &mut History {
+        self.history.as_mut().expect("nothing comes in once it is judged")
+    }
+
+    fn now(&mut self) -> Moment {
+        self.clock += 1;
+        Moment(self.clock)
+    }
+
+    fn note(&mut self, result: Result<(), Violation>) {
+        self.violation = self.violation.take().or(result.err());
+    }
+
+    fn judge(&mut self, judge: impl FnOnce(&mut dyn Promises) -> Result<(), Violation>) {
+        if let Some(promises) = &mut self.promises {
+            let result = judge(&mut **promises);
+            self.note(result);
+        }
+    }
+
+    fn line(&self, node: u64, kind: &str, detail: fmt::Arguments<'_>) {
+        self.trace.event(TimeHandle::current().elapsed(), node, kind, detail);
+    }
+}
