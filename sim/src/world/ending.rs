@@ -3,36 +3,34 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
-use tombola::{
-    api::{Consistency, NodeStatus, Request},
-    pool::{Action, Actor, PoolId, Query, RequestKey},
-    runtime::NodeHandle,
-    types::{Millis, ReplicaId},
-};
+use tombola::{replica::Status, types::ReplicaId};
 
 use super::World;
 use crate::{
-    chance,
-    check::live::{Progress, judge},
+    chance, clients,
+    check::live::{Core, Probe, WITHIN},
     plan::Keep,
     verdict::{Failure, FailureKind},
 };
 
-/// How long a core without faults may take to elect, decide and agree.
-const ALIVE_MAX: Duration = Duration::from_secs(30);
+/// The clients that ask after healing, and after the last power cycle: nobody else's numbers.
+pub(super) const PROBER: u64 = 1_000_001;
+const LAST_PROBER: u64 = 1_000_002;
 /// How often the world asks.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 impl World {
-    /// Within [`ALIVE_MAX`] one of these nodes leads, a fresh write and a fresh read are answered through each of them, and
-    /// all have applied the same.
-    pub(super) async fn check_alive(&self, when: &str, core: &BTreeSet<ReplicaId>) -> Result<(), Failure> {
-        let until = Instant::now() + ALIVE_MAX;
-        let mut progress = Progress::default();
+    /// In time one of these nodes leads, a fresh write and then a read are answered, and all have applied the same.
+    pub(super) async fn check_alive(&self, when: &str, core: &BTreeSet<ReplicaId>, prober: u64) -> Result<(), Failure> {
+        let until = Instant::now() + WITHIN;
+        let mut seen = Core { probe: self.probe(core, prober).await?, ..Core::default() };
         loop {
             self.look()?;
-            self.ask(core, &mut progress).await;
-            match judge(core, &progress) {
+            seen.shown.clear();
+            for id in core {
+                seen.shown.insert(*id, self.status(*id).await);
+            }
+            match seen.check() {
                 Ok(()) => return Ok(()),
                 Err(violation) if Instant::now() >= until => {
                     let detail = format!("{when}: {}", violation.detail);
@@ -44,44 +42,25 @@ impl World {
         }
     }
 
-    async fn ask(&self, core: &BTreeSet<ReplicaId>, progress: &mut Progress) {
-        for id in core {
-            let Some(handle) = self.lock().machines[id].handle() else { continue };
-            if !progress.written.contains(id) && self.write(*id, &handle).await {
-                progress.written.insert(*id);
-            }
-            let read = handle.read(Query::Pool(PoolId::default_pool()), Consistency::Linearizable, ASK_EVERY * 5);
-            if !progress.read.contains(id) && matches!(timeout(ASK_EVERY * 6, read).await, Ok(Ok(_))) {
-                progress.read.insert(*id);
-            }
-        }
-        progress.statuses.clear();
-        for id in core {
-            if let Some(status) = self.status(*id).await {
-                progress.statuses.insert(*id, status.replica);
+    /// A client asks the core; the world looks after its machines meanwhile.
+    async fn probe(&self, core: &BTreeSet<ReplicaId>, prober: u64) -> Result<Probe, Failure> {
+        let around = self.around.clone();
+        let nodes: Vec<_> = core.iter().copied().collect();
+        let mut probing = tokio::spawn(async move {
+            clients::probe(&around.plan, &around.network, &around.book, prober, &nodes, WITHIN).await
+        });
+        loop {
+            match timeout(ASK_EVERY, &mut probing).await {
+                Ok(probe) => return Ok(probe.expect("a client does not panic")),
+                Err(_) => self.look()?,
             }
         }
     }
 
-    async fn status(&self, id: ReplicaId) -> Option<NodeStatus> {
+    async fn status(&self, id: ReplicaId) -> Option<Status> {
         let handle = self.lock().machines[&id].handle()?;
-        timeout(ASK_EVERY, handle.status()).await.ok()?.ok()
-    }
-
-    /// A draw of the world's own, written down like any client's.
-    async fn write(&self, id: ReplicaId, handle: &NodeHandle) -> bool {
-        let now = self.begun.elapsed();
-        let unique = chance::number(self.plan().seed, "world's key", &[id.0, now.as_micros() as u64]).to_be_bytes();
-        let mut tail = [0; 10];
-        tail[..8].copy_from_slice(&unique);
-        let time = handle.read(Query::Time, Consistency::Stale, ASK_EVERY).await.map_or(Millis(0), |read| read.now);
-        let key = RequestKey::new(time, tail);
-        let (pool, actor, action) = (PoolId::default_pool(), Actor::default(), Action::Draw { count: 1 });
-        let request = Request { pool, key: Some(key), actor, action };
-        let call = self.around.book.invoke_request(&request);
-        let answer = handle.submit(request, ASK_EVERY * 10).await;
-        self.around.book.tell_request(call, &answer);
-        answer.is_ok()
+        let status = timeout(ASK_EVERY, handle.status()).await.ok()?.ok()?;
+        Some(status.replica)
     }
 
     /// All machines lose power in the same instant, and those that can start again, without faults.
@@ -107,25 +86,22 @@ impl World {
             for id in &damaged {
                 inner.machines.get_mut(id).expect("every voter has one").is_out = true;
             }
-            inner.machines.values().for_each(|machine| {
-                machine.disk.heal();
-                machine.slowness.set(Duration::ZERO);
-            });
+            inner.machines.values().for_each(|machine| machine.disk.heal());
             inner.core = ids.iter().copied().filter(|id| !damaged.contains(id)).collect();
             inner.core.clone()
         };
         intact.iter().for_each(|id| self.start(*id));
-        self.check_alive("after the last power cycle", &intact).await
+        self.check_alive("after the last power cycle", &intact, LAST_PROBER).await
     }
 
     /// What is left, once all that were started agree.
     pub(super) async fn take_survivors(&self) -> Result<(), Failure> {
-        let until = Instant::now() + ALIVE_MAX;
+        let until = Instant::now() + WITHIN;
         loop {
             self.look()?;
             let mut left = Vec::new();
             for id in self.core() {
-                left.extend(self.status(id).await.map(|status| (id, status.replica.digests)));
+                left.extend(self.status(id).await.map(|status| (id, status.digests)));
             }
             let index = left.first().map(|(_, digests)| digests.index);
             if left.len() == self.core().len() && left.iter().all(|(_, digests)| Some(digests.index) == index) {

@@ -15,13 +15,12 @@ use tombola::{
 
 use crate::{
     book::Book,
-    chance,
-    clients,
+    chance, clients,
     clock::{SimEnvironment, WallClock},
     disk::Disk,
     network::Network,
     plan::Plan,
-    store::{SimStore, Slowness},
+    store::{SimStore, Writing},
     trace::Trace,
 };
 
@@ -83,8 +82,6 @@ pub struct Machine {
     pub disk: Disk,
     /// Its clock.
     pub clock: WallClock,
-    /// How slow its disk is at present.
-    pub slowness: Slowness,
     /// The present life. None while it is down.
     pub life: Option<Life>,
     /// It is kept down: what its disk has lost would break a promise, or a human has to replace it.
@@ -102,7 +99,6 @@ impl Machine {
             id,
             disk: Disk::new(plan.seed, id),
             clock: WallClock::new(plan.options.clocks[at]),
-            slowness: Slowness::default(),
             life: None,
             is_out: false,
             is_paused: false,
@@ -117,14 +113,13 @@ impl Machine {
         let incarnation = self.incarnations;
         let node = Handle::current().create_node().name(format!("n{} life {incarnation}", self.id)).build();
         let place = node.id();
-        around.book.begun(self.id, incarnation, place);
         let state = Arc::new(Mutex::new(State::default()));
         let birth = Birth {
             id: self.id,
             incarnation,
+            place,
             disk: self.disk.clone(),
             environment: environment(&around.plan, self.id, incarnation, self.clock.clone()),
-            slowness: self.slowness.clone(),
             around: around.clone(),
             state: state.clone(),
         };
@@ -165,9 +160,9 @@ fn environment(plan: &Plan, id: ReplicaId, incarnation: u64, clock: WallClock) -
 struct Birth {
     id: ReplicaId,
     incarnation: u64,
+    place: NodeId,
     disk: Disk,
     environment: SimEnvironment,
-    slowness: Slowness,
     around: Surroundings,
     state: Arc<Mutex<State>>,
 }
@@ -193,12 +188,12 @@ impl Birth {
             Ok(opened) => opened,
             Err(error) => return End::Unopened(error.to_string()),
         };
-        let Self { id, incarnation, disk, environment, slowness, around, state } = self;
-        if !around.book.recovered(id, &recovered) {
-            return End::Unopened("what this node had promised is gone with what was damaged".to_owned());
-        }
+        let Self { id, incarnation, place, disk, environment, around, state } = self;
+        around.book.started(id, incarnation, place, &recovered);
         let plan = &around.plan;
-        let store = SimStore::new(store, disk, plan.options.disk, slowness, (plan.seed, id, incarnation), around.book.clone());
+        let store = SimStore::new(store, disk, plan.options.disk, plan.seed, id, incarnation);
+        let book = around.book.clone();
+        let store = store.followed_by(Box::new(move |writing: Writing<'_>| book.writing(id, incarnation, writing)));
         let (link, door) = around.network.join(id, incarnation);
         let node = Node::start(config(plan), recovered, link, store, environment);
         drop(tokio::spawn(clients::serve(door, node.handle.clone())));

@@ -29,7 +29,9 @@ use tombola::{hooks, runtime::Stopped, types::ReplicaId};
 use self::machine::{End, Machine, Surroundings};
 use crate::{
     book::Book,
-    chance, clients,
+    chance,
+    check::promise::PromiseCheck,
+    clients,
     disk::atlas::Atlas,
     network::Network,
     plan::{Keep, Plan},
@@ -103,7 +105,9 @@ impl World {
         let plan = Arc::new(plan.clone());
         let network = Network::new(plan.seed, plan.options.network, run.trace.clone());
         let book = Book::new(&plan, run.bug, run.trace.clone());
-        book.watch(&network);
+        book.judge_promises(Box::new(PromiseCheck::default()));
+        let frames = book.clone();
+        network.watch(Box::new(move |from, to, frame| frames.sent(from, to, frame)));
         hooks::install(Some(Arc::new(book.clone())));
         let voters: Vec<_> = (1..=plan.options.voters).map(ReplicaId).collect();
         let machines = voters.iter().map(|id| (*id, Machine::new(*id, &plan))).collect();
@@ -138,12 +142,12 @@ impl World {
         let ids: Vec<_> = self.lock().machines.keys().copied().collect();
         ids.into_iter().for_each(|id| self.start(id));
         drop(tokio::spawn(self.clone().bring_about()));
-        let clients = tokio::spawn(clients::run_all(&self.around.plan, &self.around.network, &self.around.book));
+        let clients = clients::run_all(&self.around.plan, &self.around.network, &self.around.book);
         self.look_after(Duration::from_millis(self.plan().options.safety_ms)).await?;
         clients.abort();
         self.look_after(Duration::from_millis(self.plan().options.quiet_ms)).await?;
         self.heal();
-        self.check_alive("after healing", &self.core()).await?;
+        self.check_alive("after healing", &self.core(), ending::PROBER).await?;
         self.cycle_power().await?;
         self.take_survivors().await
     }
@@ -201,18 +205,23 @@ impl World {
             return Err(Failure { kind, checker, detail });
         }
         if matches!(end, End::Unopened(_)) && is_damaged {
-            self.around.book.sometimes_happened("rot refused at start");
+            self.around.book.mark("rot refused at start");
         } else if has_failed {
-            self.around.book.sometimes_happened("failed disk stops a node");
+            self.around.book.mark("failed disk stops a node");
         }
         self.around.trace.event(self.begun.elapsed(), id.0, "ended", format_args!("{}", word(&end)));
         // A damaged machine waits for a human; any other is started again.
         self.cut_power(id, Keep::All);
         match is_damaged {
-            true => self.lock().machines.get_mut(&id).expect("every voter has one").is_out = true,
+            true => self.put_out(id),
             false => self.restart_later(id),
         }
         Ok(())
+    }
+
+    /// A machine is kept down from now on.
+    fn put_out(&self, id: ReplicaId) {
+        self.lock().machines.get_mut(&id).expect("every voter has one").is_out = true;
     }
 
     fn restart_later(&self, id: ReplicaId) {
