@@ -1,6 +1,9 @@
 //! The network's ends in a simulation: a transport and a door for each life of a node, a mailbox for each client, and the
 //! dispatcher. Each is a handle on the one [`Fabric`]; what waits is woken by it.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::pin,

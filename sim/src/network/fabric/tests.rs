@@ -448,7 +448,7 @@ fn clients_meet_the_same_fates_and_hear_of_none() {
     let mut bench = Bench::connected(15, options, 1);
     let woken = Arc::new(AtomicU64::new(0));
     let counter = woken.clone();
-    bench.fabric.join_client(7, Box::new(move || drop(counter.fetch_add(1, Ordering::Relaxed))));
+    bench.fabric.join_client(7, Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)));
     let (mut requests, mut answers) = (0, 0);
     for _ in 0..500 {
         bench.fabric.at(bench.now).request(7, ONE, "question".into());
@@ -519,7 +519,7 @@ fn within_a_healed_core_everything_is_prompt_and_outside_it_stays_as_it_was() {
         bench.pass(1);
         assert_eq!(bench.frames(to), numbers(100));
     }
-    (0..10).for_each(|_| drop(bench.send(1, 3, Lane::Log, "cut")));
+    (0..10).for_each(|_| _ = bench.send(1, 3, Lane::Log, "cut"));
     bench.pass(40 * SECOND);
     assert!(frames(bench.events(3, 1)).is_empty(), "still cut");
     bench.fabric.at(bench.now).heal(None);
