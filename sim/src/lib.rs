@@ -9,7 +9,10 @@
 
 pub mod chance;
 pub mod check;
+pub mod disk;
 pub mod model;
 pub mod plan;
+#[cfg(madsim)]
+pub mod store;
 pub mod trace;
 pub mod verdict;
