@@ -87,7 +87,7 @@ impl Script {
         let mut hard_state = kept.hard_state;
         let is_promise = self.0.random_ratio(1, 4);
         if is_promise {
-            hard_state.term = hard_state.term.next();
+            hard_state.term = Term(hard_state.term.0 + 1);
             hard_state.vote = ReplicaId(self.0.random_range(1..4));
         }
         let mut entries = Vec::new();
