@@ -14,9 +14,12 @@ pub mod check;
 pub mod clients;
 #[cfg(madsim)]
 pub mod clock;
+pub mod disk;
 pub mod model;
 pub mod network;
 pub mod plan;
+#[cfg(madsim)]
+pub mod store;
 pub mod trace;
 pub mod verdict;
 #[cfg(madsim)]

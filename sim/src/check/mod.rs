@@ -13,6 +13,7 @@
 //! | [`once`] | exactly once | a key is executed twice, answered differently, or taken for another request |
 //! | [`stock`] | conservation | counters do not add up, or awards and answers are not the same |
 //! | [`linear`] | linearizable | an answer is not the model's, or older than what had returned before it was asked |
+//! | [`promise`] | what was said is kept | what leaves a node is not durable, or is not there after a crash |
 //! | [`durable`] | durable | what was answered is not in what is left |
 //! | [`phantom`] | nothing invented | a command was applied that nobody sent, or whose senders were told it never would be |
 //! | [`bounds`] | bounded | more waits in a node than may, or a log is not cut |
@@ -34,6 +35,7 @@ pub mod live;
 mod made_up;
 pub mod once;
 pub mod phantom;
+pub mod promise;
 pub mod raft;
 pub mod stock;
 
