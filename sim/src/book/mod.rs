@@ -31,22 +31,14 @@ use tombola::{
 
 use self::lives::Lives;
 use crate::{
-    check::{Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation, bounds::BoundsCheck},
+    check::{
+        Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation, bounds::BoundsCheck,
+        promise::PromiseCheck,
+    },
     plan::{Plan, When},
+    store::Writing,
     trace::Trace,
 };
-
-/// Judges what nodes said against what their disks have. All that there is to know for that comes in here.
-pub trait Promises {
-    /// A frame leaves a node.
-    fn sent(&mut self, from: ReplicaId, to: ReplicaId, frame: &PeerFrame) -> Result<(), Violation>;
-    /// A node's store says that a WriteSet is durable.
-    fn wrote(&mut self, node: ReplicaId, write: &WriteSet) -> Result<(), Violation>;
-    /// A node begins another life with what its disk has.
-    fn recovered(&mut self, node: ReplicaId, recovered: &Recovered) -> Result<(), Violation>;
-    /// A node's disk is damaged: from now on it may have less than was written.
-    fn damaged(&mut self, node: ReplicaId);
-}
 
 /// What is called when a node comes to a planned crash point for the planned time.
 pub type OnHit = Box<dyn Fn(ReplicaId, &'static str, u32) + Send>;
@@ -66,7 +58,9 @@ struct Pages {
     clock: u64,
     lives: Lives,
     bounds: BoundsCheck,
-    promises: Option<Box<dyn Promises + Send>>,
+    promises: PromiseCheck,
+    /// What was handed to each node's store and is not reported yet.
+    handed: BTreeMap<ReplicaId, Vec<WriteSet>>,
     /// The first that was seen beside the history.
     violation: Option<Violation>,
     marks: BTreeMap<&'static str, u64>,
@@ -93,7 +87,8 @@ impl Book {
             clock: 0,
             lives: Lives::default(),
             bounds: BoundsCheck::new(plan.options.snapshots),
-            promises: None,
+            promises: PromiseCheck::new(plan.options.clocks.len()),
+            handed: BTreeMap::new(),
             violation: None,
             marks: BTreeMap::new(),
             hits: BTreeMap::new(),
@@ -104,23 +99,23 @@ impl Book {
         Self { pages: Arc::new(Mutex::new(pages)), on_hit: Arc::default() }
     }
 
-    /// From now on this judges what nodes promise.
-    pub fn judge_promises(&self, promises: Box<dyn Promises + Send>) {
-        self.pages().promises = Some(promises);
-    }
-
     /// Calls this when a node comes to a crash point for a time that the plan waits for: on the node's task, with nothing
     /// of the book held.
     pub fn on_hit(&self, call: OnHit) {
         *self.on_hit.lock().expect("nothing panics under this lock") = Some(call);
     }
 
-    /// A node begins a life on that madsim node, with what its disk has. Before its first task is spawned.
-    pub fn started(&self, node: ReplicaId, incarnation: u64, on: NodeId, recovered: &Recovered) {
+    /// A node begins a life on that madsim node, with what its disk has. Before its first task is spawned. `false` if its
+    /// disk is damaged, and what it lost was promised.
+    pub fn started(&self, node: ReplicaId, incarnation: u64, on: NodeId, recovered: &Recovered) -> bool {
         let pages = &mut *self.pages();
         let life = Incarnation { replica: node, number: incarnation };
         pages.lives.start(on, life);
-        pages.judge(|promises| promises.recovered(node, recovered));
+        pages.handed.remove(&node);
+        let has_kept = pages.promises.recovered(node, &recovered.state).unwrap_or_else(|violation| {
+            pages.note(Err(violation));
+            true
+        });
         let snapshot = match &recovered.state {
             RecoveredState::Founded(log) => {
                 let meta = &log.snapshot.meta;
@@ -131,6 +126,7 @@ impl Book {
         };
         pages.bounds.recovered(node, recovered);
         pages.line(node.0, "start", format_args!("life={incarnation} snap={snapshot}"));
+        has_kept
     }
 
     /// A node's life is over: nothing that it does counts any more.
@@ -143,26 +139,32 @@ impl Book {
 
     /// A node comes back after its disk was damaged, or with another one.
     pub fn damaged(&self, node: ReplicaId) {
-        if let Some(promises) = &mut self.pages().promises {
-            promises.damaged(node);
-        }
+        self.pages().promises.damaged(node);
     }
 
     /// A frame leaves a node.
-    pub fn sent(&self, from: ReplicaId, to: ReplicaId, frame: &PeerFrame) {
-        self.pages().judge(|promises| promises.sent(from, to, frame));
+    pub fn sent(&self, from: ReplicaId, frame: &PeerFrame) {
+        let pages = &mut *self.pages();
+        let result = pages.promises.said(from, frame);
+        pages.note(result);
     }
 
-    /// A node's store says that a WriteSet is durable.
-    pub fn wrote(&self, node: ReplicaId, write: &WriteSet) {
+    /// A life's store is handed something, or says that what it was handed is durable.
+    pub fn writing(&self, node: ReplicaId, incarnation: u64, writing: Writing<'_>) {
         let pages = &mut *self.pages();
-        pages.judge(|promises| promises.wrote(node, write));
-        let result = pages.bounds.wrote(node, write);
-        pages.note(result);
-        if let (Some(SnapshotWrite::Taken { meta, .. } | SnapshotWrite::Installed { meta }), Some(life)) =
-            (&write.snapshot, pages.lives.of(node))
-        {
-            pages.history().snapshot(life, meta.index, meta.body_sha256);
+        if pages.lives.of(node).is_none_or(|life| life.number != incarnation) {
+            return;
+        }
+        match writing {
+            Writing::Handed(writes) => {
+                writes.iter().for_each(|write| pages.promises.wrote(node, write));
+                pages.handed.insert(node, writes.to_vec());
+            }
+            Writing::Durable => {
+                let result = pages.promises.reported(node);
+                pages.note(result);
+                pages.handed.remove(&node).unwrap_or_default().iter().for_each(|write| pages.wrote(node, write));
+            }
         }
     }
 
@@ -255,10 +257,14 @@ impl Pages {
         self.violation = self.violation.take().or(result.err());
     }
 
-    fn judge(&mut self, judge: impl FnOnce(&mut dyn Promises) -> Result<(), Violation>) {
-        if let Some(promises) = &mut self.promises {
-            let result = judge(&mut **promises);
-            self.note(result);
+    /// A WriteSet of a node is durable.
+    fn wrote(&mut self, node: ReplicaId, write: &WriteSet) {
+        let result = self.bounds.wrote(node, write);
+        self.note(result);
+        if let (Some(SnapshotWrite::Taken { meta, .. } | SnapshotWrite::Installed { meta }), Some(life)) =
+            (&write.snapshot, self.lives.of(node))
+        {
+            self.history().snapshot(life, meta.index, meta.body_sha256);
         }
     }
 

@@ -36,7 +36,7 @@ impl World {
     /// Cuts the power of nodes that come to the crash points of the plan: at once, within the poll that comes there.
     fn crash_at_points(&self) -> impl Future<Output = ()> + use<> {
         let (told, mut hits) = tokio::sync::mpsc::channel(64);
-        let planned: Vec<_> = self.plan().faults.iter().filter_map(|fault| match (&fault.when, &fault.what) {
+        let planned = self.plan().faults.iter().filter_map(|fault| match (&fault.when, &fault.what) {
             (When::Hit { point, nth }, FaultKind::Crash { node, keep, down_ms }) => {
                 Some((point.clone(), *nth, *node, *keep, *down_ms))
             }

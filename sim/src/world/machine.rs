@@ -48,8 +48,6 @@ pub struct Surroundings {
 
 /// One life of a node.
 pub struct Life {
-    /// Which one.
-    pub incarnation: u64,
     /// Its place in madsim.
     pub place: NodeId,
     state: Arc<Mutex<State>>,
@@ -124,7 +122,7 @@ impl Machine {
             state: state.clone(),
         };
         drop(node.spawn(birth.live()));
-        self.life = Some(Life { incarnation, place, state });
+        self.life = Some(Life { place, state });
     }
 
     /// Power is off: from this moment on nothing that the present life does has any effect. Called before it is killed,
@@ -189,7 +187,9 @@ impl Birth {
             Err(error) => return End::Unopened(error.to_string()),
         };
         let Self { id, incarnation, place, disk, environment, around, state } = self;
-        around.book.started(id, incarnation, place, &recovered);
+        if !around.book.started(id, incarnation, place, &recovered) {
+            return End::Unopened("what this node had promised is gone with what was damaged".to_owned());
+        }
         let plan = &around.plan;
         let store = SimStore::new(store, disk, plan.options.disk, plan.seed, id, incarnation);
         let book = around.book.clone();

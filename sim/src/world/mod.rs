@@ -30,7 +30,6 @@ use self::machine::{End, Machine, Surroundings};
 use crate::{
     book::Book,
     chance,
-    check::promise::PromiseCheck,
     clients,
     disk::atlas::Atlas,
     network::Network,
@@ -105,9 +104,8 @@ impl World {
         let plan = Arc::new(plan.clone());
         let network = Network::new(plan.seed, plan.options.network, run.trace.clone());
         let book = Book::new(&plan, run.bug, run.trace.clone());
-        book.judge_promises(Box::new(PromiseCheck::default()));
         let frames = book.clone();
-        network.watch(Box::new(move |from, to, frame| frames.sent(from, to, frame)));
+        network.watch(Box::new(move |from, _to, frame| frames.sent(from, frame)));
         hooks::install(Some(Arc::new(book.clone())));
         let voters: Vec<_> = (1..=plan.options.voters).map(ReplicaId).collect();
         let machines = voters.iter().map(|id| (*id, Machine::new(*id, &plan))).collect();
