@@ -336,8 +336,34 @@ impl World {
         }
         self.resume_all();
         self.around.network.heal(Some(&core));
+        self.leave_out(&core);
         self.around.trace.event(self.begun.elapsed(), 0, "heal", format_args!("{core:?}"));
         core.into_iter().for_each(|id| self.start(id));
+    }
+
+    /// What is outside of the core never gets better: it is off, or cut off, or hears and is not heard, or the other way
+    /// round; one that leads must then be replaced.
+    fn leave_out(&self, core: &BTreeSet<ReplicaId>) {
+        let voters = (1..=self.plan().options.voters).map(ReplicaId);
+        for out in voters.filter(|id| !core.contains(id)) {
+            let (is_deaf, is_mute) = match chance::number(self.plan().seed, "out", &[out.0]) % 4 {
+                0 => {
+                    self.cut_power(out, Keep::All);
+                    continue;
+                }
+                1 => (true, false),
+                2 => (false, true),
+                _ => (true, true),
+            };
+            for id in core {
+                if is_deaf {
+                    self.around.network.cut(*id, out);
+                }
+                if is_mute {
+                    self.around.network.cut(out, *id);
+                }
+            }
+        }
     }
 
     fn choose_core(&self) -> BTreeSet<ReplicaId> {
