@@ -14,6 +14,9 @@ mod lines;
 mod lives;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -31,7 +34,10 @@ use tombola::{
 
 use self::lives::Lives;
 use crate::{
-    check::{Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation, bounds::BoundsCheck},
+    check::{
+        Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation, bounds::BoundsCheck,
+        matching::MatchingCheck,
+    },
     plan::{Plan, When},
     trace::Trace,
 };
@@ -66,6 +72,7 @@ struct Pages {
     clock: u64,
     lives: Lives,
     bounds: BoundsCheck,
+    matching: MatchingCheck,
     promises: Option<Box<dyn Promises + Send>>,
     /// The first that was seen beside the history.
     violation: Option<Violation>,
@@ -93,6 +100,7 @@ impl Book {
             clock: 0,
             lives: Lives::default(),
             bounds: BoundsCheck::new(plan.options.snapshots),
+            matching: MatchingCheck::default(),
             promises: None,
             violation: None,
             marks: BTreeMap::new(),
@@ -130,6 +138,8 @@ impl Book {
             RecoveredState::Unfounded { .. } => 0,
         };
         pages.bounds.recovered(node, recovered);
+        let result = pages.matching.recovered(node, recovered);
+        pages.note(result);
         pages.line(node.0, "start", format_args!("life={incarnation} snap={snapshot}"));
     }
 
@@ -157,7 +167,7 @@ impl Book {
     pub fn wrote(&self, node: ReplicaId, write: &WriteSet) {
         let pages = &mut *self.pages();
         pages.judge(|promises| promises.wrote(node, write));
-        let result = pages.bounds.wrote(node, write);
+        let result = pages.bounds.wrote(node, write).and(pages.matching.wrote(node, write));
         pages.note(result);
         if let (Some(SnapshotWrite::Taken { meta, .. } | SnapshotWrite::Installed { meta }), Some(life)) =
             (&write.snapshot, pages.lives.of(node))
