@@ -1,10 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use madsim::{
-    runtime::{Handle, Runtime},
-    task::NodeId,
-};
+use madsim::runtime::{Handle, Runtime};
 use tombola::{
     durable::Identity,
     hooks,

@@ -130,7 +130,7 @@ fn a_keyless_request_that_is_repeated_on_the_way_is_executed_once() {
     let doubling =
         NetworkOptions { delay_ms_mean: 2, duplicate_ppm: 1_000_000, late_ms_max: 500, ..NetworkOptions::default() };
     let mut plan = rig::plan(3, doubling);
-    let call = |number| PlannedCall {
+    let call = |number: u64| PlannedCall {
         start: Start::At(1_000 + 100 * number),
         node: NODE,
         timeout_ms: 2_000,

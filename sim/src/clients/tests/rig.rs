@@ -205,7 +205,8 @@ impl Rig {
         self.book.fenced(NODE);
         self.network.fence(NODE);
         // What a dropped store would still write is of a life that is over.
-        self.disk = Memory(Arc::new(Mutex::new(self.disk.bytes().clone())));
+        let left = self.disk.bytes().clone();
+        self.disk = Memory(Arc::new(Mutex::new(left)));
         Handle::current().kill(place);
     }
 
