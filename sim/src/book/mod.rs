@@ -14,6 +14,9 @@ mod lines;
 mod lives;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -33,7 +36,7 @@ use self::lives::Lives;
 use crate::{
     check::{
         Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation, bounds::BoundsCheck,
-        promise::PromiseCheck,
+        matching::MatchingCheck, promise::PromiseCheck,
     },
     plan::{Plan, When},
     store::Writing,
@@ -58,6 +61,7 @@ struct Pages {
     clock: u64,
     lives: Lives,
     bounds: BoundsCheck,
+    matching: MatchingCheck,
     promises: PromiseCheck,
     /// What was handed to each node's store and is not reported yet.
     handed: BTreeMap<ReplicaId, Vec<WriteSet>>,
@@ -87,6 +91,7 @@ impl Book {
             clock: 0,
             lives: Lives::default(),
             bounds: BoundsCheck::new(plan.options.snapshots),
+            matching: MatchingCheck::default(),
             promises: PromiseCheck::new(plan.options.clocks.len()),
             handed: BTreeMap::new(),
             violation: None,
@@ -125,6 +130,8 @@ impl Book {
             RecoveredState::Unfounded { .. } => 0,
         };
         pages.bounds.recovered(node, recovered);
+        let result = pages.matching.recovered(node, recovered);
+        pages.note(result);
         pages.line(node.0, "start", format_args!("life={incarnation} snap={snapshot}"));
         has_kept
     }
@@ -259,7 +266,7 @@ impl Pages {
 
     /// A WriteSet of a node is durable.
     fn wrote(&mut self, node: ReplicaId, write: &WriteSet) {
-        let result = self.bounds.wrote(node, write);
+        let result = self.bounds.wrote(node, write).and(self.matching.wrote(node, write));
         self.note(result);
         if let (Some(SnapshotWrite::Taken { meta, .. } | SnapshotWrite::Installed { meta }), Some(life)) =
             (&write.snapshot, self.lives.of(node))

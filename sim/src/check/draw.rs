@@ -6,6 +6,8 @@
 //! to be expected. Pearson's statistic over these is, where the odds change from step to step, at most as large as where
 //! they do not, so that a fair draw is not suspected more often than it says.
 
+use serde::{Deserialize, Serialize};
+
 use super::Violation;
 use crate::model::Spin;
 
@@ -18,7 +20,7 @@ const EXPECTED_MIN: f64 = 20.0;
 const DEVIATIONS_MAX: f64 = 4.753;
 
 /// Hits by position.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     hits: [u64; CATEGORIES],
     expected: [f64; CATEGORIES],
@@ -135,6 +137,14 @@ mod tests {
         (0..50).for_each(|_| many.merge(&one));
         assert_eq!(many.steps(), 5_000);
         refused(many.check(), "draw", "chi-square 200.0 of 1 degrees");
+    }
+
+    /// Processes tell each other what they drew.
+    #[test]
+    fn a_tally_is_the_same_after_a_journey() {
+        let tally = tally(&[1, 3, 7], &[2, 5, 9]);
+        let text = serde_json::to_string(&tally).unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
     }
 
     /// Odds that change from step to step, hit as they say.

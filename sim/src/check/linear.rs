@@ -169,4 +169,6 @@ fn operations_of(sends: &[Send]) -> Vec<Operation> {
 }
 
 #[cfg(test)]
+mod search;
+#[cfg(test)]
 mod tests;

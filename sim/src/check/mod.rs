@@ -10,6 +10,7 @@
 //! | [`ledger`] | one history, contiguous | two replicas apply other bytes at an index, or one skips an index |
 //! | [`digest`] | deterministic | digests at an index differ between replicas, or from the model's |
 //! | [`raft`] | election safety | a term has two leaders, a leader lacks what was applied, a counter falls |
+//! | [`matching`] | log matching | two logs have another entry under the same index and term |
 //! | [`once`] | exactly once | a key is executed twice, answered differently, or taken for another request |
 //! | [`stock`] | conservation | counters do not add up, or awards and answers are not the same |
 //! | [`linear`] | linearizable | an answer is not the model's, or older than what had returned before it was asked |
@@ -33,6 +34,7 @@ pub mod linear;
 pub mod live;
 #[cfg(test)]
 mod made_up;
+pub mod matching;
 pub mod once;
 pub mod phantom;
 pub mod promise;

@@ -114,7 +114,7 @@ pub(super) enum Ending {
 }
 
 impl Caller {
-    fn new(plan: &Plan, network: &Network, book: &Book, client: u64, endpoints: Vec<ReplicaId>) -> Self {
+    pub(super) fn new(plan: &Plan, network: &Network, book: &Book, client: u64, endpoints: Vec<ReplicaId>) -> Self {
         Self {
             client,
             seed: plan.seed,

@@ -14,9 +14,9 @@
 //! **Deliberately absent**: a cluster without a time has its time from the native client's own clock; here a client asks
 //! until the cluster has one.
 
-mod asking;
-mod clock;
-mod seal;
+pub mod asking;
+pub mod clock;
+pub mod seal;
 
 #[cfg(madsim)]
 mod caller;
@@ -26,6 +26,9 @@ mod line;
 mod serving;
 #[cfg(madsim)]
 mod twists;
+
+#[cfg(all(madsim, test))]
+mod tests;
 
 #[cfg(madsim)]
 pub use self::{

@@ -151,7 +151,7 @@ impl Caller {
     }
 
     /// A key for a new request, by cluster time: asked for, if it is not known. `None` if nobody tells it in time.
-    async fn new_key(&self, call: usize, greeting: &Errand) -> Option<RequestKey> {
+    pub(super) async fn new_key(&self, call: usize, greeting: &Errand) -> Option<RequestKey> {
         let until = self.elapsed() + greeting.timeout;
         let now = loop {
             if let Some(now) = self.known().clock.read(self.elapsed()) {
