@@ -9,7 +9,11 @@
 
 pub mod chance;
 pub mod check;
+pub mod marks;
 pub mod model;
+pub mod mutants;
 pub mod plan;
+pub mod shrink;
+pub mod timeline;
 pub mod trace;
 pub mod verdict;

@@ -18,7 +18,7 @@ const EXPECTED_MIN: f64 = 20.0;
 const DEVIATIONS_MAX: f64 = 4.753;
 
 /// Hits by position.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Tally {
     hits: [u64; CATEGORIES],
     expected: [f64; CATEGORIES],
