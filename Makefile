@@ -5,7 +5,7 @@ CARGO ?= cargo
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help build run check fmt test bench clean
+.PHONY: help build run check fmt test sim bench clean
 
 help: ## this list
 	@grep -E '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z_-]+):.*## /  make \1\t/' | expand -t 16
@@ -27,6 +27,9 @@ fmt: ## format the code
 
 test: ## every test: units, golden scripts, lock-step clusters, real processes, documentation, tidy
 	$(CARGO) test --workspace --no-fail-fast $(LOCKED)
+
+sim: ## one seed of the simulator: make sim SEED=7
+	sim/run replay --seed $(or $(SEED),1)
 
 bench: ## benchmarks; those of the store belong on the disk that matters (TMPDIR)
 	$(CARGO) bench --workspace $(LOCKED)

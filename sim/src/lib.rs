@@ -15,11 +15,15 @@ pub mod clients;
 #[cfg(madsim)]
 pub mod clock;
 pub mod disk;
+pub mod marks;
 pub mod model;
+pub mod mutants;
 pub mod network;
 pub mod plan;
+pub mod shrink;
 #[cfg(madsim)]
 pub mod store;
+pub mod timeline;
 pub mod trace;
 pub mod verdict;
 #[cfg(madsim)]

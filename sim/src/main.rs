@@ -1,15 +1,15 @@
-//! temporary
-#[cfg(not(madsim))]
-fn main() { std::process::exit(2) }
+//! The simulator's command line. Without `--cfg madsim` it runs nothing, and says so: an empty green run would be worse.
+
 #[cfg(madsim)]
-fn main() {
-    use tombola_sim::{plan, world, trace::Trace};
-    let args: Vec<u64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
-    for seed in args[0]..args[0] + args.get(1).copied().unwrap_or(1) {
-        let plan = plan::generate(seed);
-        let begun = std::time::Instant::now();
-        let trace = if std::env::var("TRACE").is_ok() { Trace::to(Box::new(|_, _, line| println!("{line}"))) } else { Trace::default() };
-        let verdict = world::run(&plan, world::Run { bug: std::env::var("BUG").ok(), trace });
-        println!("seed {seed}: {:?} trace {:016x} {:?} in {:?} {:?} entries {} outcomes {} reads {}", verdict.failure.as_ref().map(|f| f.to_string()), verdict.trace, verdict.simulated, begun.elapsed(), verdict.faults, verdict.report.entries, verdict.report.outcomes, verdict.report.reads);
-    }
+mod cli;
+
+#[cfg(madsim)]
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
+
+#[cfg(not(madsim))]
+fn main() -> std::process::ExitCode {
+    eprintln!("this build simulates nothing; run `./sim/run`, which builds with --cfg madsim, and takes the arguments");
+    std::process::ExitCode::from(2)
 }

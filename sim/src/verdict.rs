@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::check::{Report, Violation};
 
 /// What came of a run.
@@ -22,7 +24,7 @@ pub struct Verdict {
 }
 
 /// Something was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What sort of thing.
     pub kind: FailureKind,
@@ -33,7 +35,8 @@ pub struct Failure {
 }
 
 /// What sort of thing was broken. In the order of how bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// A promise about what was decided.
     Correctness,

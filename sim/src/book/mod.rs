@@ -4,8 +4,8 @@
 //! the world registers it with [`Book::started`]. Once [`Book::fenced`], a life has no say any more: a poll that was under
 //! way when the power was cut goes on, and what it says then never happened.
 //!
-//! **What is fed**: the [history](crate::check::History), with moments of a clock that only counts; what nodes promise, by
-//! way of [`Promises`]; the bounds; the marks; and hits of crash points, of which the planned ones call the world back.
+//! **What is fed**: the [history](crate::check::History), with moments of a clock that only counts; what nodes promise and
+//! what their disks have; the bounds; the marks; and hits of crash points, of which the planned ones call the world back.
 //! What can be judged at once is: the world looks at [`Book::violation`] and ends the run early.
 //!
 //! **Cost.** Hooks come with each turn of each node's loop, so whatever shows nothing new ends at a comparison.
