@@ -152,7 +152,7 @@ fn frames_arrive_in_order_a_lane_on_a_link_that_does_not_reorder() {
     let mut bench = Bench::connected(2, NetworkOptions { delay_ms_mean: 50, ..CALM }, 2);
     bench.send_many(1, 2, Lane::Log, 300);
     let mut frames = bench.frames(2);
-    assert!((100..300).contains(&frames.len()), "some are still on their way");
+    assert!((1..300).contains(&frames.len()), "some are still on their way");
     bench.pass(SECOND);
     frames.extend(bench.frames(2));
     assert_eq!(frames, numbers(300));
@@ -261,8 +261,20 @@ fn a_life_that_is_over_neither_hears_nor_speaks() {
     assert_eq!(bench.fabric.take_event(TWO, 1), Taken::Over);
     assert_eq!(bench.fabric.take_request(TWO, 1), Taken::Over);
     assert_eq!(bench.events(2, 2), [met(1, 1)], "what was sent to the dead is gone");
-    let frame = Event::Frame { from: TWO, frame: "before".into() };
-    assert_eq!(bench.events(1, 1), [frame, unreachable(2), met(2, 2)], "what left a life arrives after it");
+    let events: Vec<_> = bench.events(1, 1).into_iter().filter(|event| !matches!(event, Event::Frame { .. })).collect();
+    assert_eq!(events, [unreachable(2), met(2, 2)]);
+}
+
+#[test]
+fn what_left_a_life_may_arrive_after_it() {
+    let arrives = |seed| {
+        let mut bench = Bench::connected(seed, CALM, 2);
+        bench.send(2, 1, Lane::Urgent, "before").expect("there is room");
+        bench.fabric.at(bench.now).fence(TWO);
+        bench.pass(15 * SECOND);
+        bench.frames(1) == ["before"]
+    };
+    assert!((0..20).any(arrives));
 }
 
 #[test]
@@ -329,16 +341,22 @@ fn after_a_reset_both_hear_of_it_in_their_own_time_and_meet_again() {
         let mut bench = Bench::connected(seed, CALM, 2);
         bench.send(1, 2, Lane::Log, "on its way").expect("there is room");
         bench.fabric.at(bench.now).reset(TWO, ONE);
-        bench.pass(100);
-        half_open +=
-            [(1, 2), (2, 1)].iter().filter(|(from, to)| bench.send(*from, *to, Lane::Log, "?").is_ok()).count();
-        bench.pass(10 * SECOND);
-        for (id, peer) in [(1, 2), (2, 1)] {
-            assert_eq!(frames(bench.events(id, 1)).len(), 0, "seed {seed}: what was on its way is lost, {peer}");
+        let mut seen = [vec![], vec![]];
+        for _ in 0..100 {
+            let _ = [bench.send(1, 2, Lane::Log, "?"), bench.send(2, 1, Lane::Log, "?")];
+            bench.pass(100);
+            (1..=2).for_each(|id| seen[id as usize - 1].extend(bench.events(id, 1)));
         }
+        for (events, peer) in seen.into_iter().zip([2, 1]) {
+            let is_frame = |event: &Event| matches!(event, Event::Frame { .. });
+            let (heard, rest): (Vec<_>, Vec<_>) = events.into_iter().partition(is_frame);
+            assert_eq!(rest, [unreachable(peer), met(peer, 1)], "seed {seed}");
+            assert!(frames(heard).iter().all(|frame| frame == "?"), "seed {seed}: what was on its way is lost");
+        }
+        half_open += u64::from(bench.count("half_open") > 2);
         assert_eq!(bench.count("reset"), 1);
     }
-    assert!(half_open > 0);
+    assert!((1..40).contains(&half_open), "{half_open}");
 }
 
 #[test]
