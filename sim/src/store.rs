@@ -165,3 +165,89 @@ impl Persist for SimStore {
         self.call(true, Store::clean).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+    };
+
+    use madsim::runtime::Runtime;
+    use tokio::time::{Instant, timeout};
+    use tombola::{
+        durable::{Founders, FoundingWrite},
+        pool::Limits,
+        storage::Wanted,
+        types::{ClusterId, DiskId, ShardId},
+    };
+
+    use super::*;
+    use crate::plan::Keep;
+
+    const NODE: ReplicaId = ReplicaId(1);
+
+    fn opened(disk: &Disk, incarnation: u64) -> SimStore {
+        let wanted = Wanted { cluster: ClusterId([1; 16]), shard: ShardId::FIRST, replica: NODE };
+        let (store, _) = disk.open(incarnation, wanted, DiskId([1; 16])).unwrap();
+        let options = DiskOptions { commit_us_min: 4_000, commit_us_max: 9_000 };
+        SimStore::new(store, disk.clone(), options, 1, NODE, incarnation)
+    }
+
+    fn binding() -> Vec<WriteSet> {
+        let disks = BTreeMap::from([(NODE, DiskId([1; 16]))]);
+        let founders = Founders { cluster: ClusterId([1; 16]), limits: Limits::default(), disks };
+        vec![WriteSet { founding: Some(FoundingWrite::Prepare(founders)), ..WriteSet::default() }]
+    }
+
+    #[test]
+    fn a_call_takes_its_time_and_tells_what_is_durable() {
+        Runtime::with_seed_and_config(1, Default::default()).block_on(async {
+            let events = Arc::new(Mutex::new(Vec::new()));
+            let told = events.clone();
+            let mut store = opened(&Disk::new(1, NODE), 1).followed_by(Box::new(move |writing| {
+                told.lock().unwrap().push(match writing {
+                    Writing::Handed(sets) => sets.len(),
+                    Writing::Durable => 0,
+                });
+            }));
+            for _ in 0..20 {
+                let begun = Instant::now();
+                store.commit(binding()).await.unwrap();
+                let took = begun.elapsed().as_millis();
+                assert!((2..=12).contains(&took), "{took}");
+            }
+            assert_eq!(*events.lock().unwrap(), [1, 0].repeat(20));
+        });
+    }
+
+    #[test]
+    fn a_stall_lasts_until_it_is_healed() {
+        Runtime::with_seed_and_config(1, Default::default()).block_on(async {
+            let disk = Disk::new(1, NODE);
+            let mut store = opened(&disk, 1);
+            disk.set_slow(Duration::MAX);
+            let mut commit = Box::pin(store.commit(binding()));
+            assert!(timeout(Duration::from_secs(60), &mut commit).await.is_err());
+            disk.heal();
+            timeout(Duration::from_millis(60), commit).await.unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn once_power_is_off_no_call_comes_back() {
+        Runtime::with_seed_and_config(1, Default::default()).block_on(async {
+            for operations in 0..8 {
+                let disk = Disk::new(1, NODE);
+                let mut store = opened(&disk, 1);
+                disk.cut_power_in(operations, Box::new(|| {}));
+                let reported = timeout(Duration::from_secs(60), store.commit(binding())).await;
+                assert!(reported.is_err(), "power was cut after {operations} operations");
+                disk.crash(Keep::Torn);
+                drop(store);
+                opened(&disk, 2).commit(binding()).await.unwrap();
+                assert_eq!(disk.check(), Ok(()));
+            }
+        });
+    }
+}
