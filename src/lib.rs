@@ -15,7 +15,6 @@
 
 // The bans of clippy.toml: clocks, threads, entropy and hash order of our own. Tests may use what the product must not.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type))]
-
 // The simulator's `spawn_blocking` warns that it blocks: it does, within one poll, which is what is wanted there.
 #![cfg_attr(madsim, allow(deprecated))]
 

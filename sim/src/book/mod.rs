@@ -26,7 +26,7 @@ use std::{
 use madsim::{task::NodeId, time::TimeHandle};
 use tombola::{
     api::Vitals,
-    durable::{Recovered, RecoveredState, SnapshotWrite, WriteSet},
+    durable::{FoundingWrite, Recovered, RecoveredState, SnapshotWrite, WriteSet},
     pool::{Action, Actor, Digests, DrawSeq, PoolId},
     runtime::PeerFrame,
     types::ReplicaId,
@@ -60,6 +60,9 @@ struct Pages {
     /// Counts what is written into the history.
     clock: u64,
     lives: Lives,
+    voters: usize,
+    /// Whose disk holds the founding snapshot, or what came after.
+    founded: BTreeSet<ReplicaId>,
     bounds: BoundsCheck,
     matching: MatchingCheck,
     promises: PromiseCheck,
@@ -90,6 +93,8 @@ impl Book {
             history: Some(history),
             clock: 0,
             lives: Lives::default(),
+            voters: plan.options.clocks.len(),
+            founded: BTreeSet::new(),
             bounds: BoundsCheck::new(plan.options.snapshots),
             matching: MatchingCheck::default(),
             promises: PromiseCheck::new(plan.options.clocks.len()),
@@ -123,6 +128,7 @@ impl Book {
         });
         let snapshot = match &recovered.state {
             RecoveredState::Founded(log) => {
+                pages.founded.insert(node);
                 let meta = &log.snapshot.meta;
                 pages.history().snapshot(life, meta.index, meta.body_sha256);
                 meta.index.0
@@ -220,6 +226,12 @@ impl Book {
         self.pages().marks.clone()
     }
 
+    /// Has every voter founded the cluster on its disk?
+    pub fn is_founded(&self) -> bool {
+        let pages = &*self.pages();
+        pages.founded.len() == pages.voters
+    }
+
     /// What was found so far: enough to end the run.
     pub fn violation(&self) -> Option<Violation> {
         let pages = &*self.pages();
@@ -266,6 +278,9 @@ impl Pages {
 
     /// A WriteSet of a node is durable.
     fn wrote(&mut self, node: ReplicaId, write: &WriteSet) {
+        if let Some(FoundingWrite::Found(_)) = write.founding {
+            self.founded.insert(node);
+        }
         let result = self.bounds.wrote(node, write).and(self.matching.wrote(node, write));
         self.note(result);
         if let (Some(SnapshotWrite::Taken { meta, .. } | SnapshotWrite::Installed { meta }), Some(life)) =

@@ -27,7 +27,7 @@ use crate::{
 /// Pause between two attempts to learn the time from a cluster that has none yet.
 const TIMELESS_PAUSE: Duration = Duration::from_millis(100);
 /// Number of the call that is a probe's.
-const PROBE: usize = 0;
+const PROBE: usize = 1_000_000;
 
 impl Caller {
     /// Plays these calls, each on a task of its own.
@@ -179,19 +179,34 @@ impl Caller {
         Command { pool, key, origin: KeyOrigin::Caller, actor: actor(self.client), action }
     }
 
-    /// A fresh write, and a read.
+    /// A fresh write, and a read. A key that grew too old on its way leaves a write's fate open: then there is a next one.
     pub(super) async fn probe(&self, within: Duration) -> Probe {
         let begun = self.elapsed();
         let left = || within.saturating_sub(self.elapsed() - begun);
         let pool = PoolId::default_pool();
-        let errand =
-            |call, ask, timeout| Errand { call, ask, first: 0, timeout, is_hasty: false, name: [PROBE as u64, 0] };
-        let Some(key) = self.new_key(PROBE, &errand(Call::Status, None, left())).await else { return Probe::default() };
-        let (call, ask) = under_key(self.client, self.command(pool.clone(), key, Action::Draw { count: 1 }));
-        let wrote = matches!(self.run(&errand(call, ask, left())).await, Ending::Answer(_));
+        let errand = |call, ask, timeout, nth| Errand {
+            call,
+            ask,
+            first: 0,
+            timeout,
+            is_hasty: false,
+            name: [PROBE as u64, nth],
+        };
+        let mut wrote = false;
+        for nth in 0.. {
+            if wrote || left().is_zero() {
+                break;
+            }
+            let status = errand(Call::Status, None, left(), nth);
+            let Some(key) = self.new_key(PROBE + nth as usize, &status).await else { return Probe::default() };
+            let (call, ask) = under_key(self.client, self.command(pool.clone(), key, Action::Draw { count: 1 }));
+            wrote = matches!(self.run(&errand(call, ask, left(), nth)).await, Ending::Answer(_));
+            sleep(TIMELESS_PAUSE).await;
+        }
         let query = Query::Pool(pool);
         let call = Call::Read { query: query.clone(), consistency: Consistency::Linearizable };
-        let read = wrote && matches!(self.run(&errand(call, Some(Ask::Read(query)), left())).await, Ending::Answer(_));
+        let read =
+            wrote && matches!(self.run(&errand(call, Some(Ask::Read(query)), left(), 0)).await, Ending::Answer(_));
         Probe { wrote, read }
     }
 }

@@ -7,8 +7,9 @@ use tombola::{replica::Status, types::ReplicaId};
 
 use super::World;
 use crate::{
-    chance, clients,
+    chance,
     check::live::{Core, Probe, WITHIN},
+    clients,
     plan::Keep,
     verdict::{Failure, FailureKind},
 };

@@ -141,10 +141,13 @@ impl World {
         let (told, mut cut) = tokio::sync::mpsc::channel(1);
         let world = self.clone();
         let disk = self.lock().machines[&node].disk.clone();
-        disk.cut_power_in(operations, Box::new(move || {
-            world.fence(node);
-            let _ = told.try_send(());
-        }));
+        disk.cut_power_in(
+            operations,
+            Box::new(move || {
+                world.fence(node);
+                let _ = told.try_send(());
+            }),
+        );
         if cut.recv().await.is_some() {
             self.note(node, "crash in a commit");
             self.around.book.mark("crash in a commit");
@@ -218,12 +221,14 @@ impl World {
 
     /// Damages a disk, if the atlas lets it.
     async fn damage(&self, fault: FaultKind) {
-        let (FaultKind::Rot { node, .. } | FaultKind::LyingSync { node, .. } | FaultKind::LostDisk { node }) = fault else {
+        let (FaultKind::Rot { node, .. } | FaultKind::LyingSync { node, .. } | FaultKind::LostDisk { node }) = fault
+        else {
             return;
         };
         {
             let mut inner = self.lock();
-            if inner.is_healed || !inner.atlas.book(node) {
+            // Founding takes all founders: before it, no disk may be lost.
+            if inner.is_healed || !self.around.book.is_founded() || !inner.atlas.book(node) {
                 return;
             }
         }
@@ -372,7 +377,8 @@ impl World {
         let damaged = inner.atlas.damaged();
         let mut intact: Vec<_> = inner.machines.keys().copied().filter(|id| !damaged.contains(id)).collect();
         intact.sort_by_key(|id| chance::number(self.plan().seed, "core", &[id.0]));
-        let quorum = voters / 2 + 1;
+        // Founding takes all founders.
+        let quorum = if self.around.book.is_founded() { voters / 2 + 1 } else { voters };
         let more = chance::number(self.plan().seed, "core size", &[]) as usize % (intact.len() - quorum + 1);
         intact.into_iter().take(quorum + more).collect()
     }

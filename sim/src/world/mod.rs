@@ -29,8 +29,7 @@ use tombola::{hooks, runtime::Stopped, types::ReplicaId};
 use self::machine::{End, Machine, Surroundings};
 use crate::{
     book::Book,
-    chance,
-    clients,
+    chance, clients,
     disk::atlas::Atlas,
     network::Network,
     plan::{Keep, Plan},
@@ -167,9 +166,10 @@ impl World {
         }
         let ends: Vec<_> = {
             let inner = self.lock();
-            let ended = inner.machines.values().filter_map(|machine| {
-                machine.life.as_ref().and_then(machine::Life::end).map(|end| (machine.id, end))
-            });
+            let ended = inner
+                .machines
+                .values()
+                .filter_map(|machine| machine.life.as_ref().and_then(machine::Life::end).map(|end| (machine.id, end)));
             ended.collect()
         };
         for (id, end) in ends {
