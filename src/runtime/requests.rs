@@ -304,7 +304,7 @@ impl Requests {
     }
 
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
-        let request = self.queue.pop_first().expect("what is taken was seen by peek");
+        let request = *self.queue.first().expect("what is taken was seen by peek");
         let open = self.open.get_mut(&request).expect("what is queued is open");
         if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
@@ -312,14 +312,20 @@ impl Requests {
                 open.command.command.key = self.keys.make(self.seen);
             }
         }
-        if self.queue.is_empty() {
-            self.pace.handle_empty();
-        }
         (open.place, open.sent_at) = (place, now.at);
         open.sent += 1;
         self.sent_bytes += open.command.bytes;
         self.proposals.insert(id, request);
-        open.command.clone()
+        let command = open.command.clone();
+        self.leave_queue(request);
+        command
+    }
+
+    /// However the last one leaves the queue, it stands no more: nobody comes after it who could say so.
+    fn leave_queue(&mut self, id: RequestId) {
+        if self.queue.remove(&id) && self.queue.is_empty() {
+            self.pace.handle_empty();
+        }
     }
 
     /// The node stops: what is surely not applied is refused now, rather than sent late. What was sent is pursued.
@@ -439,7 +445,7 @@ impl Requests {
 
     fn close(&mut self, id: RequestId) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        self.queue.remove(&id);
+        self.leave_queue(id);
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;

@@ -467,6 +467,40 @@ fn a_standing_queue_turns_the_newest_away_but_not_who_asks_again() {
     assert!(newest.try_recv().is_err(), "the queue was empty");
 }
 
+/// Two requests wait, one is on its way, and the queue stands.
+fn standing() -> (Bench, ProposalId, Vec<Answer>) {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let answers = (1..=4).map(|n| bench.accept(draw(key(n), KeyOrigin::Caller, 1), 8)).collect();
+    bench.now_ms = 60;
+    let first = bench.propose();
+    bench.now_ms = 160;
+    bench.tell(first, Teller::Here, applied());
+    let second = bench.propose();
+    assert!(bench.requests.pace().is_standing());
+    (bench, second, answers)
+}
+
+#[test]
+fn a_queue_that_ends_otherwise_than_by_sending_stands_no_more() {
+    let ends: [Deed; 3] = [
+        |bench| bench.requests.handle_tick(Tick(8)),
+        |bench| {
+            bench.now_ms = 7 * 50;
+            assert_eq!(bench.next(), None, "it is too late for both");
+        },
+        |bench| bench.requests.handle_stop(),
+    ];
+    for end in ends {
+        let (mut bench, second, mut answers) = standing();
+        end(&mut bench);
+        bench.tell(second, Teller::Here, applied());
+        assert!(answers[2..].iter_mut().all(|answer| answer.try_recv().unwrap().is_err()));
+        assert!(!bench.requests.pace().is_standing());
+        let mut newest = bench.accept(draw(key(9), KeyOrigin::Caller, 1), 400);
+        assert!(newest.try_recv().is_err(), "nobody waits before it");
+    }
+}
+
 #[test]
 fn who_came_in_beside_the_others_is_for_an_open_request_alone() {
     let mut bench = Bench::new(view(1, Leader::Here));
