@@ -16,6 +16,9 @@
 //! and decoded, with [`Input::Snapshot`]. Installing one is a barrier: until it is durable, whatever else comes is dropped,
 //! as if the network had lost it.
 //!
+//! **A disk that does not answer** bounds what is taken in: behind so many writes or bytes a peer's entries are dropped too,
+//! and sent again once it does.
+//!
 //! **Time** is [`Input::Tick`], and every random number came with the [`Config`]: the same inputs give the same outputs.
 //!
 //! **Absent on purpose**: changes of membership, leases, and forwarding, which belongs to whoever accepted the request.
@@ -216,6 +219,11 @@ impl Replica {
 
     fn step(&mut self, from: ReplicaId, message: RaftMessage) -> Result<(), BrokenInvariant> {
         match self.gate().check(from, &message) {
+            // As if the network had lost it. raft holds no leader back from sending entries, one message after each answer to a
+            // heartbeat, and those are answered whatever the disk does (line 5).
+            Ok(()) if matches!(message.body, RaftBody::Append { .. }) && self.unpersisted.is_full() => {
+                tracing::debug!(node = self.me.0, from = from.0, "dropped entries: the disk is behind");
+            }
             Ok(()) => self.raft.step(message.into_raft()),
             Err(Rejected::Broken(invariant)) => return Err(invariant),
             Err(Rejected::Dropped(reason)) => {
@@ -366,7 +374,7 @@ impl Replica {
                 ..WriteSet::default()
             });
             self.raft.log_mut().is_replaced_soon = true;
-            self.unpersisted.hold(Some(number), false, Durable::Taken { meta, truncated });
+            self.unpersisted.hold(Some(number), 0, false, Durable::Taken { meta, truncated });
         }
         let applied = self.applied.machine().applied();
         if self.snapshots.ask(self.raft.log(), applied) {
@@ -436,7 +444,8 @@ impl Replica {
             Some((_, machine)) => Durable::Installed { number, messages: held, machine },
             None => Durable::Ready { number, messages: held },
         };
-        self.unpersisted.hold(write, promise, then);
+        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        self.unpersisted.hold(write, bytes, promise, then);
 
         for read in ready.take_read_states() {
             self.reads.answered(&read.request_ctx, Index(read.index));
