@@ -67,6 +67,8 @@ pub(super) struct Unpersisted {
     queue: VecDeque<Pending>,
     /// How many WriteSets there were.
     writes: u64,
+    /// Ticks since the store last said anything, while it had something to say.
+    silent_ticks: usize,
 }
 
 impl Unpersisted {
@@ -98,8 +100,19 @@ impl Unpersisted {
         count >= WRITES_MAX || bytes >= BYTES_MAX
     }
 
+    /// A tick passed.
+    pub fn tick(&mut self) {
+        self.silent_ticks = if self.is_writing() { self.silent_ticks + 1 } else { 0 };
+    }
+
+    /// For how many ticks the store has said nothing of what it has to write.
+    pub fn silent_ticks(&self) -> usize {
+        self.silent_ticks
+    }
+
     /// The WriteSets up to `number` are durable.
     pub fn mark_durable(&mut self, number: u64) {
+        self.silent_ticks = 0;
         for pending in self.queue.iter_mut().take_while(|pending| pending.write.is_none_or(|write| write <= number)) {
             pending.write = None;
         }
@@ -217,6 +230,22 @@ mod tests {
         let write = unpersisted.number_write();
         unpersisted.hold(Some(write), BYTES_MAX, false, Durable::Ready { number: 2_001, messages: Vec::new() });
         assert!(unpersisted.is_full());
+    }
+
+    #[test]
+    fn the_store_is_silent_while_it_has_something_to_say_and_says_nothing() {
+        let mut unpersisted = Unpersisted::default();
+        let silence = |unpersisted: &mut Unpersisted| {
+            unpersisted.tick();
+            unpersisted.silent_ticks()
+        };
+        assert_eq!(silence(&mut unpersisted), 0);
+        (1..=3).for_each(|number| _ = hold(&mut unpersisted, number, true, false, acknowledgement(1)));
+        assert_eq!([silence(&mut unpersisted), silence(&mut unpersisted)], [1, 2]);
+        unpersisted.mark_durable(2);
+        assert_eq!([silence(&mut unpersisted), silence(&mut unpersisted)], [1, 2], "slow is not silent");
+        unpersisted.mark_durable(3);
+        assert_eq!(silence(&mut unpersisted), 0);
     }
 
     #[test]
