@@ -18,6 +18,10 @@
 //!
 //! An answer to any copy but the last one sent is ignored: the last one's will say the same.
 //!
+//! **A refusal that leaves no trace** says something of its own copy alone. What a peer was brought may come to it twice, so
+//! one that may pass (KEY_FROM_FUTURE, KEY_TABLE_FULL) is not final from there: the command is sent once more, and refused
+//! again it is *unknown*. KEY_EXPIRED never passes.
+//!
 //! **Keys of the node's own making**, for callers that bring none, are made when a request is first sent, from the newest
 //! cluster time that this node has applied; never from its wall clock, which may be wrong. Before there is a cluster time
 //! nothing is sent: the leader's first tick brings it. If one is refused for its time all the same, and no earlier copy is
@@ -304,7 +308,7 @@ impl Requests {
     }
 
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
-        let request = self.queue.pop_first().expect("what is taken was seen by peek");
+        let request = *self.queue.first().expect("what is taken was seen by peek");
         let open = self.open.get_mut(&request).expect("what is queued is open");
         if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
@@ -312,14 +316,20 @@ impl Requests {
                 open.command.command.key = self.keys.make(self.seen);
             }
         }
-        if self.queue.is_empty() {
-            self.pace.handle_empty();
-        }
         (open.place, open.sent_at) = (place, now.at);
         open.sent += 1;
         self.sent_bytes += open.command.bytes;
         self.proposals.insert(id, request);
-        open.command.clone()
+        let command = open.command.clone();
+        self.leave_queue(request);
+        command
+    }
+
+    /// However the last one leaves the queue, it stands no more: nobody comes after it who could say so.
+    fn leave_queue(&mut self, id: RequestId) {
+        if self.queue.remove(&id) && self.queue.is_empty() {
+            self.pace.handle_empty();
+        }
     }
 
     /// The node stops: what is surely not applied is refused now, rather than sent late. What was sent is pursued.
@@ -368,11 +378,12 @@ impl Requests {
         let pause = Place::Pausing { until: now.tick.plus(PAUSE_TICKS) };
         match (result, teller) {
             (ProposalResult::Applied(outcome), _) => {
+                let is_final = open.astray || teller == Teller::Here || !may_pass(&outcome);
                 self.pace.handle_decided(open.sent_at, now);
-                self.decided(request, outcome);
+                if is_final { self.decided(request, outcome) } else { self.give_up(request, pause) }
             }
-            // This replica's word is final for what it did not propose. A peer's is not: the network may deliver a copy
-            // twice.
+            // This replica's word is final for what it did not propose. A peer's is not, nor is its word for a refusal that
+            // may pass: the network may deliver a copy twice.
             (ProposalResult::NotProposed, Teller::Here) => self.place(request, pause),
             (ProposalResult::NotProposed | ProposalResult::Superseded, _) => self.give_up(request, pause),
         }
@@ -439,7 +450,7 @@ impl Requests {
 
     fn close(&mut self, id: RequestId) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        self.queue.remove(&id);
+        self.leave_queue(id);
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;
@@ -477,6 +488,11 @@ impl Requests {
             Place::Proposed { .. } | Place::Forwarded { .. } => unreachable!("this one is sent"),
         }
     }
+}
+
+/// Leaves no trace, and need not be what a later copy meets.
+fn may_pass(outcome: &Outcome) -> bool {
+    matches!(outcome.result, Err(Refusal::KeyFromFuture { .. } | Refusal::KeyTableFull))
 }
 
 #[cfg(test)]
