@@ -167,6 +167,9 @@ impl Replica {
             Input::Snapshot { from, message, machine } => self.receive(from, message, machine)?,
             Input::SnapshotReport { to, arrived } => {
                 if self.end_sending(to) {
+                    if !arrived {
+                        self.snapshots.sending_failed();
+                    }
                     self.raft.report_snapshot(to, arrived);
                 }
             }
