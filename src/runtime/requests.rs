@@ -20,7 +20,7 @@
 //!
 //! **A refusal that leaves no trace** says something of its own copy alone. What a peer was brought may come to it twice, so
 //! one that may pass (KEY_FROM_FUTURE, KEY_TABLE_FULL) is not final from there: the command is sent once more, and refused
-//! again it is *unknown*. KEY_EXPIRED never passes.
+//! again it is *unknown*. KEY_EXPIRED never passes, nor does a key that is hours ahead.
 //!
 //! **Keys of the node's own making**, for callers that bring none, are made when a request is first sent, from the newest
 //! cluster time that this node has applied; never from its wall clock, which may be wrong. Before there is a cluster time
@@ -56,6 +56,8 @@ const PAUSE_TICKS: u64 = 1;
 const PATIENCE_TICKS: u64 = 10;
 /// How often patience doubles.
 const PATIENCE_DOUBLED_MAX: u32 = 3;
+/// A key further ahead of the cluster's time than this does not come of age while a copy of its command is on its way.
+const PASSES_MS_MAX: u64 = 60 * 60 * 1_000;
 /// Most commands, and bytes, that are on their way to the leader: half of what it takes, which leaves room for copies.
 const WINDOW_COMMANDS_MAX: usize = FORWARDED_COMMANDS_MAX / 2;
 const WINDOW_BYTES_MAX: usize = FORWARDED_BYTES_MAX / 2;
@@ -378,7 +380,7 @@ impl Requests {
         let pause = Place::Pausing { until: now.tick.plus(PAUSE_TICKS) };
         match (result, teller) {
             (ProposalResult::Applied(outcome), _) => {
-                let is_final = open.astray || teller == Teller::Here || !may_pass(&outcome);
+                let is_final = open.astray || teller == Teller::Here || !may_pass(&open.command.command, &outcome);
                 self.pace.handle_decided(open.sent_at, now);
                 if is_final { self.decided(request, outcome) } else { self.give_up(request, pause) }
             }
@@ -490,9 +492,14 @@ impl Requests {
     }
 }
 
-/// Leaves no trace, and need not be what a later copy meets.
-fn may_pass(outcome: &Outcome) -> bool {
-    matches!(outcome.result, Err(Refusal::KeyFromFuture { .. } | Refusal::KeyTableFull))
+/// Leaves no trace, and need not be what a copy meets that comes a little later. A key far ahead of the cluster's time will
+/// not be met by it so soon: its caller's clock is wrong, and is to hear so.
+fn may_pass(command: &Command, outcome: &Outcome) -> bool {
+    match outcome.result {
+        Err(Refusal::KeyFromFuture { now, .. }) => command.key.time().0 < now.0.saturating_add(PASSES_MS_MAX),
+        Err(Refusal::KeyTableFull) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

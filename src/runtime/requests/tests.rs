@@ -386,6 +386,17 @@ fn a_peer_s_refusal_that_leaves_no_trace_and_may_pass_is_not_final() {
 }
 
 #[test]
+fn a_key_hours_ahead_is_refused_for_good_by_a_peer_too() {
+    let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
+    let mut answer = bench.accept(draw(RequestKey::new(Millis(PASSES_MS_MAX), [1; 10]), KeyOrigin::Caller, 1), 40);
+    let id = bench.forward(PEER, 0);
+    let refused = outcome(Err(Refusal::KeyFromFuture { now: Millis(0), floor: Millis(0) }));
+    bench.tell(id, Teller::Peer(PEER), refused.clone());
+    let ProposalResult::Applied(refused) = refused else { unreachable!("it was decided") };
+    assert_eq!(answer.try_recv().unwrap().unwrap().outcome, refused);
+}
+
+#[test]
 fn a_caller_s_key_is_never_replaced() {
     let mut bench = Bench::new(view(1, Leader::Here));
     let mut answer = bench.caller();
