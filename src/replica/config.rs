@@ -27,7 +27,8 @@ pub struct SnapshotPolicy {
     pub trailing_entries: u64,
     /// ... or so many as have this length, whichever is fewer.
     pub trailing_bytes: u64,
-    /// A log of this length is cut whatever peer that was heard of lately still needs it: it gets the snapshot.
+    /// A log of this length, or that of the newest snapshot's body, whichever is more, is cut whatever peer that was heard of
+    /// lately still needs it, or that body: it gets the newer snapshot.
     pub log_bytes_max: u64,
 }
 

@@ -16,6 +16,10 @@
 //! and decoded, with [`Input::Snapshot`]. Installing one is a barrier: until it is durable, whatever else comes is dropped,
 //! as if the network had lost it.
 //!
+//! **A disk that does not answer** bounds what is taken in: behind so many writes or bytes a peer's entries are dropped too,
+//! and sent again once it does. A leader's that is silent for two election timeouts makes it hand leadership over, or lay it
+//! down; unless it is the only voter.
+//!
 //! **Time** is [`Input::Tick`], and every random number came with the [`Config`]: the same inputs give the same outputs.
 //!
 //! **Absent on purpose**: changes of membership, leases, and forwarding, which belongs to whoever accepted the request.
@@ -68,6 +72,8 @@ use crate::{
     types::{Entropy, HistoryDigest, Index, Millis, ReplicaId, Term},
 };
 
+/// From how many election timeouts on a leader's disk that does not answer is taken for one that will not.
+const SILENCE_ELECTIONS: usize = 2;
 /// How many heartbeats the answer to a question for a read index is awaited.
 const READ_ATTEMPT_HEARTBEATS: usize = 3;
 
@@ -75,6 +81,8 @@ const READ_ATTEMPT_HEARTBEATS: usize = 3;
 pub struct Replica {
     /// Who it is.
     me: ReplicaId,
+    /// The shortest election timeout.
+    election_ticks: usize,
     /// The founders and their disks.
     founders: Founders,
     /// raft.
@@ -114,6 +122,7 @@ impl Replica {
         let attempt_ticks = READ_ATTEMPT_HEARTBEATS * config.heartbeat_ticks;
         let mut replica = Self {
             me: identity.replica,
+            election_ticks: config.election_ticks,
             raft: Raft::new(&config, &identity, &recovered)?,
             applied: Applied::new(machine),
             proposals: Proposals::default(),
@@ -158,6 +167,9 @@ impl Replica {
             Input::Snapshot { from, message, machine } => self.receive(from, message, machine)?,
             Input::SnapshotReport { to, arrived } => {
                 if self.end_sending(to) {
+                    if !arrived {
+                        self.snapshots.sending_failed();
+                    }
                     self.raft.report_snapshot(to, arrived);
                 }
             }
@@ -196,8 +208,26 @@ impl Replica {
         self.snapshots.tick();
         let told = self.checkpoints.tick(&self.raft.voters())?;
         self.outputs.extend(told.map(Output::Checkpoint));
+        self.unpersisted.tick();
+        self.make_way();
         self.raft.tick();
         Ok(())
+    }
+
+    /// A leader whose disk does not answer can decide nothing, yet its heartbeats keep all others from leading. So it hands
+    /// over, which no disk is needed for, to somebody who needs no vote of it; and if nobody takes over within an election
+    /// timeout, it leads no more. It cannot win before its disk answers: a question for votes waits for that.
+    fn make_way(&mut self) {
+        let silent_elections = self.unpersisted.silent_ticks() / self.election_ticks;
+        if self.role() != Role::Leader || silent_elections < SILENCE_ELECTIONS || self.founders.disks.len() == 1 {
+            return;
+        }
+        let is_last_try = silent_elections > SILENCE_ELECTIONS;
+        match self.raft.successor().filter(|_| !is_last_try) {
+            Some(to) => self.raft.transfer(to),
+            None if self.raft.is_transferring() && !is_last_try => {}
+            None => self.raft.step_down(),
+        }
     }
 
     fn gate(&self) -> Gate<'_> {
@@ -216,6 +246,11 @@ impl Replica {
 
     fn step(&mut self, from: ReplicaId, message: RaftMessage) -> Result<(), BrokenInvariant> {
         match self.gate().check(from, &message) {
+            // As if the network had lost it. raft holds no leader back from sending entries, one message after each answer to a
+            // heartbeat, and those are answered whatever the disk does (line 5).
+            Ok(()) if matches!(message.body, RaftBody::Append { .. }) && self.unpersisted.is_full() => {
+                tracing::debug!(node = self.me.0, from = from.0, "dropped entries: the disk is behind");
+            }
             Ok(()) => self.raft.step(message.into_raft()),
             Err(Rejected::Broken(invariant)) => return Err(invariant),
             Err(Rejected::Dropped(reason)) => {
@@ -366,7 +401,7 @@ impl Replica {
                 ..WriteSet::default()
             });
             self.raft.log_mut().is_replaced_soon = true;
-            self.unpersisted.hold(Some(number), false, Durable::Taken { meta, truncated });
+            self.unpersisted.hold(Some(number), 0, false, Durable::Taken { meta, truncated });
         }
         let applied = self.applied.machine().applied();
         if self.snapshots.ask(self.raft.log(), applied) {
@@ -436,7 +471,8 @@ impl Replica {
             Some((_, machine)) => Durable::Installed { number, messages: held, machine },
             None => Durable::Ready { number, messages: held },
         };
-        self.unpersisted.hold(write, promise, then);
+        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        self.unpersisted.hold(write, bytes, promise, then);
 
         for read in ready.take_read_states() {
             self.reads.answered(&read.request_ctx, Index(read.index));
@@ -528,6 +564,11 @@ impl Replica {
     /// Could leadership be handed to this replica now?
     pub fn check_transfer(&self, to: ReplicaId) -> Result<(), TransferRefused> {
         self.raft.check_transfer(to)
+    }
+
+    /// Who could take leadership over best, if this replica leads and anybody can now.
+    pub fn successor(&self) -> Option<ReplicaId> {
+        self.raft.successor()
     }
 
     /// The state as of the last applied entry.

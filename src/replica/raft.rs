@@ -104,6 +104,13 @@ impl Raft {
         self.call(|node| node.transfer_leader(to.0));
     }
 
+    /// Leads no more, in the same term: its vote and its log stay what they are. Before a tick, with nothing to be sent: what
+    /// it said as leader must not leave as a follower's (line 3).
+    pub fn step_down(&mut self) {
+        let term = self.node.raft.term;
+        self.call(|node| node.raft.become_follower(term, 0));
+    }
+
     /// What was sent to a peer was dropped.
     pub fn report_unreachable(&mut self, peer: ReplicaId) {
         self.call(|node| node.report_unreachable(peer.0));
@@ -225,6 +232,12 @@ impl Raft {
         let mut voters: Vec<_> = voters.ids().iter().map(ReplicaId).collect();
         voters.sort_unstable();
         voters
+    }
+
+    /// On the leader: who would lead best, the voter with the longest log that can take over now.
+    pub fn successor(&self) -> Option<ReplicaId> {
+        let matched = self.matched().into_iter().filter(|(voter, _)| self.check_transfer(*voter).is_ok());
+        matched.max_by_key(|(_, index)| *index).map(|(voter, _)| voter)
     }
 
     /// Could leadership be handed to this replica (line 54)?

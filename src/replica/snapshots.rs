@@ -1,7 +1,8 @@
 //! When a snapshot of this replica's own is taken, and where the log is cut behind it (raft-rs.md, lines 19 to 21).
 //!
 //! Taking one has four steps. It is *asked* for: a view of the state is given out, to be encoded elsewhere and staged on the
-//! disk chunk by chunk. It is *staged*: it only waits for a transfer that needs the present snapshot's body. It is *flipped*
+//! disk chunk by chunk. It is *staged*: it only waits for a transfer that needs the present snapshot's body, or that failed
+//! just now and will go on with that body where it was. It is *flipped*
 //! in by one transaction, with the truncation of the log, in the order of all writes. It is durable: only then does the log
 //! in memory follow, and only then is it the one that peers are sent.
 
@@ -10,6 +11,9 @@ use crate::{
     durable::SnapshotMeta,
     types::{Index, Term},
 };
+
+/// How often one body is kept because sending it failed: that may be the body's fault.
+const FAILURES_MAX: u32 = 3;
 
 /// A snapshot of this replica's own on its way to the disk.
 #[derive(Debug)]
@@ -28,8 +32,12 @@ enum Taking {
 #[derive(Debug)]
 pub(super) struct Snapshots {
     policy: SnapshotPolicy,
-    /// How long none is asked for after one was given up.
+    /// How long none is asked for after one was given up, and the newest stays after it was not sent: raft has that sent
+    /// again at the next heartbeat.
     pause_ticks: usize,
+    /// How often sending the newest failed, up to [`FAILURES_MAX`]; and how much longer it stays for that.
+    failures: u32,
+    kept_ticks: usize,
     /// Length of the entries applied since the newest snapshot.
     applied_bytes: u64,
     /// That part of it which the one on its way covers.
@@ -41,11 +49,12 @@ impl Snapshots {
     /// None is on its way, and nothing is applied since the newest.
     pub fn new(policy: SnapshotPolicy, pause_ticks: usize) -> Self {
         let taking = Taking::No { pause_ticks: 0 };
-        Self { policy, pause_ticks, applied_bytes: 0, covered_bytes: 0, taking }
+        Self { policy, pause_ticks, failures: 0, kept_ticks: 0, applied_bytes: 0, covered_bytes: 0, taking }
     }
 
     /// A tick has passed.
     pub fn tick(&mut self) {
+        self.kept_ticks = self.kept_ticks.saturating_sub(1);
         if let Taking::No { pause_ticks } = &mut self.taking {
             *pause_ticks = pause_ticks.saturating_sub(1);
         }
@@ -84,6 +93,14 @@ impl Snapshots {
         }
     }
 
+    /// The newest was to be sent, and did not arrive.
+    pub fn sending_failed(&mut self) {
+        if self.failures < FAILURES_MAX {
+            self.failures += 1;
+            self.kept_ticks = self.pause_ticks;
+        }
+    }
+
     /// The one to flip in now, and the last entry that leaves the log with it. `slowest` is how far a peer has come that is
     /// heard of, and whose entries are worth keeping.
     pub fn flip(&mut self, log: &Log, slowest: Option<Index>) -> Option<(SnapshotMeta, (Index, Term))> {
@@ -99,6 +116,7 @@ impl Snapshots {
     /// The one that was flipped in is durable.
     pub fn flipped(&mut self) {
         self.applied_bytes -= std::mem::take(&mut self.covered_bytes);
+        (self.failures, self.kept_ticks) = (0, 0);
         self.taking = Taking::No { pause_ticks: 0 };
     }
 
@@ -109,11 +127,13 @@ impl Snapshots {
 
     /// The body that is being sent stays until it is sent, unless the log gets too long meanwhile.
     fn may_replace_newest(&self, log: &Log) -> bool {
-        log.sending_to().is_none() || self.is_log_too_long(log)
+        (log.sending_to().is_none() && self.kept_ticks == 0) || self.is_log_too_long(log)
     }
 
+    /// Never while it is shorter than the newest body: to cut it then would spare nothing, and would end each transfer of
+    /// a body that takes longer than the log takes to grow by a fixed length.
     fn is_log_too_long(&self, log: &Log) -> bool {
-        log.bytes() >= self.policy.log_bytes_max
+        log.bytes() >= self.policy.log_bytes_max.max(log.newest().body_bytes)
     }
 
     /// The last entry to leave the log when a snapshot at `index` is flipped in (line 21).
@@ -246,6 +266,37 @@ mod tests {
         let long = log(21, 0);
         raft::Storage::snapshot(&long, 0, 2).unwrap();
         assert!(snapshots.flip(&long, None).is_some());
+    }
+
+    #[test]
+    fn a_log_shorter_than_the_body_that_is_being_sent_is_not_too_long() {
+        for (last, is_too_long) in [(30, false), (31, true)] {
+            let (mut snapshots, log) = (applied(POLICY, 3_000), log(last, 3_000));
+            assert!(snapshots.ask(&log, Index(last)));
+            snapshots.staged(meta(last, 3_000));
+            raft::Storage::snapshot(&log, 0, 2).unwrap();
+            assert_eq!(snapshots.flip(&log, None).is_some(), is_too_long, "{} bytes", log.bytes());
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_not_sent_stays_a_while_a_few_times_and_a_newer_one_begins_anew() {
+        let (mut snapshots, mut log) = (applied(POLICY, 300), log(9, 0));
+        assert!(snapshots.ask(&log, Index(9)));
+        snapshots.staged(meta(9, 0));
+        for _ in 0..FAILURES_MAX {
+            snapshots.sending_failed();
+            for _ in 0..3 {
+                assert!(snapshots.flip(&log, None).is_none());
+                snapshots.tick();
+            }
+        }
+        snapshots.sending_failed();
+        let (newest, truncated) = snapshots.flip(&log, None).unwrap();
+        log.compact(newest, truncated);
+        snapshots.flipped();
+        snapshots.sending_failed();
+        assert!(!snapshots.may_replace_newest(&log));
     }
 
     #[test]

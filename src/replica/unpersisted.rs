@@ -15,6 +15,11 @@ use crate::{
     types::{Index, Term},
 };
 
+/// From so many WriteSets on, or entries of such a length, a disk is behind: some seconds of a busy log, a fraction of what
+/// the runtime's queue takes.
+const WRITES_MAX: usize = 256;
+const BYTES_MAX: usize = 32 << 20;
+
 /// What follows once something is durable.
 #[derive(Debug)]
 pub(super) enum Durable {
@@ -48,6 +53,8 @@ pub(super) enum Durable {
 struct Pending {
     /// The number of its WriteSet, which is at the store and not yet told durable.
     write: Option<u64>,
+    /// Length of the entries in it.
+    bytes: usize,
     /// That WriteSet changes term or vote.
     promise: bool,
     /// What follows.
@@ -60,6 +67,8 @@ pub(super) struct Unpersisted {
     queue: VecDeque<Pending>,
     /// How many WriteSets there were.
     writes: u64,
+    /// Ticks since the store last said anything, while it had something to say.
+    silent_ticks: usize,
 }
 
 impl Unpersisted {
@@ -79,12 +88,31 @@ impl Unpersisted {
     }
 
     /// Adds what follows once the WriteSet of this number is durable, if there is one, and everything before it.
-    pub fn hold(&mut self, write: Option<u64>, promise: bool, then: Durable) {
-        self.queue.push_back(Pending { write, promise, then });
+    /// `bytes` is the length of its entries.
+    pub fn hold(&mut self, write: Option<u64>, bytes: usize, promise: bool, then: Durable) {
+        self.queue.push_back(Pending { write, bytes, promise, then });
+    }
+
+    /// Does so much wait that no more entries may be taken in?
+    pub fn is_full(&self) -> bool {
+        let writes = self.queue.iter().filter(|pending| pending.write.is_some());
+        let (count, bytes) = writes.fold((0, 0), |(count, bytes), write| (count + 1, bytes + write.bytes));
+        count >= WRITES_MAX || bytes >= BYTES_MAX
+    }
+
+    /// A tick passed.
+    pub fn tick(&mut self) {
+        self.silent_ticks = if self.is_writing() { self.silent_ticks + 1 } else { 0 };
+    }
+
+    /// For how many ticks the store has said nothing of what it has to write.
+    pub fn silent_ticks(&self) -> usize {
+        self.silent_ticks
     }
 
     /// The WriteSets up to `number` are durable.
     pub fn mark_durable(&mut self, number: u64) {
+        self.silent_ticks = 0;
         for pending in self.queue.iter_mut().take_while(|pending| pending.write.is_none_or(|write| write <= number)) {
             pending.write = None;
         }
@@ -145,7 +173,7 @@ mod tests {
         let mut messages = vec![say];
         let free = unpersisted.take_free(promise, &mut messages).len();
         let write = write.then(|| unpersisted.number_write());
-        unpersisted.hold(write, promise, Durable::Ready { number, messages });
+        unpersisted.hold(write, 1_000, promise, Durable::Ready { number, messages });
         free
     }
 
@@ -188,6 +216,39 @@ mod tests {
     }
 
     #[test]
+    fn it_is_full_of_writes_or_of_bytes_and_not_of_what_writes_nothing() {
+        let mut unpersisted = Unpersisted::default();
+        hold(&mut unpersisted, 1, true, false, acknowledgement(1));
+        (2..1_000).for_each(|number| _ = hold(&mut unpersisted, number, false, false, acknowledgement(1)));
+        assert!(!unpersisted.is_full());
+        (2..WRITES_MAX as u64).for_each(|number| _ = hold(&mut unpersisted, number, true, false, acknowledgement(1)));
+        assert!(!unpersisted.is_full());
+        hold(&mut unpersisted, 2_000, true, false, acknowledgement(1));
+        assert!(unpersisted.is_full());
+        unpersisted.mark_durable(1);
+        assert!(!unpersisted.is_full());
+        let write = unpersisted.number_write();
+        unpersisted.hold(Some(write), BYTES_MAX, false, Durable::Ready { number: 2_001, messages: Vec::new() });
+        assert!(unpersisted.is_full());
+    }
+
+    #[test]
+    fn the_store_is_silent_while_it_has_something_to_say_and_says_nothing() {
+        let mut unpersisted = Unpersisted::default();
+        let silence = |unpersisted: &mut Unpersisted| {
+            unpersisted.tick();
+            unpersisted.silent_ticks()
+        };
+        assert_eq!(silence(&mut unpersisted), 0);
+        (1..=3).for_each(|number| _ = hold(&mut unpersisted, number, true, false, acknowledgement(1)));
+        assert_eq!([silence(&mut unpersisted), silence(&mut unpersisted)], [1, 2]);
+        unpersisted.mark_durable(2);
+        assert_eq!([silence(&mut unpersisted), silence(&mut unpersisted)], [1, 2], "slow is not silent");
+        unpersisted.mark_durable(3);
+        assert_eq!(silence(&mut unpersisted), 0);
+    }
+
+    #[test]
     fn line_20_a_snapshot_has_its_place_in_the_queue_and_raft_does_not_wait_for_it() {
         let mut unpersisted = Unpersisted::default();
         hold(&mut unpersisted, 1, true, false, acknowledgement(3));
@@ -195,7 +256,7 @@ mod tests {
         let founders = Founders { cluster: ClusterId([0; 16]), limits: Limits::default(), disks: Default::default() };
         let (index, term) = (Index(3), Term(3));
         let meta = SnapshotMeta { index, term, voters: vec![], founders, body_bytes: 0, body_sha256: [0; 32] };
-        unpersisted.hold(Some(write), false, Durable::Taken { meta, truncated: (Index(2), Term(3)) });
+        unpersisted.hold(Some(write), 0, false, Durable::Taken { meta, truncated: (Index(2), Term(3)) });
         hold(&mut unpersisted, 2, true, false, acknowledgement(4));
         unpersisted.mark_durable(1);
         assert!(matches!(unpersisted.take_durable(), Some(Durable::Ready { number: 1, .. })));

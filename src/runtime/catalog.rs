@@ -5,13 +5,14 @@
 //! harm: the second finds a pool that is not new.
 //!
 //! Until a leader knows that the pool is stocked it proposes nothing else: a draw that came first would find the pool empty,
-//! take its first number, and thereby keep the catalog out for ever.
+//! take its first number, and thereby keep the catalog out for ever. An import that the pool refuses for what is in it is
+//! given up for the term: the rest goes on without it.
 
 use tokio::sync::oneshot;
 
 use crate::{
     api::{Failure, Read},
-    pool::{Action, Answer, CatalogItem, DrawSeq, ItemState, PoolState},
+    pool::{Action, Answer, CatalogItem, DrawSeq, ItemState, PoolState, Refusal},
     replica::{ProposalId, ProposalResult},
     types::Term,
 };
@@ -102,10 +103,9 @@ impl Catalog {
                     tracing::info!(items = self.items.len(), "imported the catalog into pool default");
                     Stage::Idle
                 }
-                // Its key may have been too old, after a long silence: cluster time has moved since.
                 Err(refusal) => {
                     tracing::warn!(%refusal, "the catalog was not imported");
-                    Stage::Look
+                    after(&refusal)
                 }
             },
             ProposalResult::NotProposed | ProposalResult::Superseded => Stage::Look,
@@ -136,12 +136,21 @@ impl Catalog {
     }
 }
 
+/// What a refused import leaves to do. One for its key may pass: it may have been too old, after a long silence, and cluster
+/// time has moved since. Any other would be refused again and again, and nothing else proposed meanwhile.
+fn after(refusal: &Refusal) -> Stage {
+    match refusal {
+        Refusal::KeyExpired { .. } | Refusal::KeyFromFuture { .. } | Refusal::KeyTableFull => Stage::Look,
+        _ => Stage::Idle,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         api::NotApplied,
-        pool::{Effect, Outcome, Policy, PoolId, PoolSummary, Refusal, Stock, Version, Weight},
+        pool::{Effect, Outcome, Policy, PoolId, PoolSummary, Stock, Version, Weight},
         types::{Index, Millis},
     };
 
@@ -198,8 +207,10 @@ mod tests {
 
     #[test]
     fn an_import_that_came_to_nothing_is_looked_into_again_while_it_leads() {
-        let floor = Refusal::KeyExpired { floor: Millis(5), now: Millis(9) };
-        for result in [ProposalResult::Superseded, ProposalResult::NotProposed, applied(Err(floor))] {
+        let (floor, now) = (Millis(5), Millis(9));
+        let keys = [Refusal::KeyExpired { floor, now }, Refusal::KeyFromFuture { now, floor }, Refusal::KeyTableFull];
+        let refused = keys.map(|refusal| applied(Err(refusal)));
+        for result in [ProposalResult::Superseded, ProposalResult::NotProposed].into_iter().chain(refused) {
             let mut catalog = catalog();
             read(&mut catalog, pool(0, 0));
             assert!(catalog.poll_read().is_none());
@@ -209,6 +220,16 @@ mod tests {
             catalog.handle_leadership(None);
             assert!(catalog.poll_read().is_none() && !catalog.comes_first(), "not without leading");
         }
+    }
+
+    #[test]
+    fn an_import_that_the_pool_refuses_is_not_tried_again_and_blocks_nothing() {
+        let mut catalog = catalog();
+        read(&mut catalog, pool(0, 0));
+        assert!(catalog.poll_read().is_none());
+        catalog.handle_proposed(IMPORT);
+        assert_eq!(catalog.handle_result(IMPORT, applied(Err(Refusal::ItemsFull))), None);
+        assert!(catalog.poll_read().is_none() && catalog.import().is_none() && !catalog.comes_first());
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{
 const COMMIT_WRITES_MAX: usize = 64;
 /// Length of entries after which no further WriteSet joins a commit.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
-/// Most WriteSets that wait for the store. Raft lets far fewer be in flight; so many mean that the disk is gone.
+/// Most WriteSets that wait for the store. A replica takes no entries in behind far fewer: so many mean that it is broken.
 const QUEUED_WRITES_MAX: usize = 4_096;
 
 /// The store as the runtime sees it: asynchronous, so that production can sync on a thread of its own and the

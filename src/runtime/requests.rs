@@ -18,6 +18,10 @@
 //!
 //! An answer to any copy but the last one sent is ignored: the last one's will say the same.
 //!
+//! **A refusal that leaves no trace** says something of its own copy alone. What a peer was brought may come to it twice, so
+//! one that may pass (KEY_FROM_FUTURE, KEY_TABLE_FULL) is not final from there: the command is sent once more, and refused
+//! again it is *unknown*. KEY_EXPIRED never passes, nor does a key that is hours ahead.
+//!
 //! **Keys of the node's own making**, for callers that bring none, are made when a request is first sent, from the newest
 //! cluster time that this node has applied; never from its wall clock, which may be wrong. Before there is a cluster time
 //! nothing is sent: the leader's first tick brings it. If one is refused for its time all the same, and no earlier copy is
@@ -52,6 +56,8 @@ const PAUSE_TICKS: u64 = 1;
 const PATIENCE_TICKS: u64 = 10;
 /// How often patience doubles.
 const PATIENCE_DOUBLED_MAX: u32 = 3;
+/// A key further ahead of the cluster's time than this does not come of age while a copy of its command is on its way.
+const PASSES_MS_MAX: u64 = 60 * 60 * 1_000;
 /// Most commands, and bytes, that are on their way to the leader: half of what it takes, which leaves room for copies.
 const WINDOW_COMMANDS_MAX: usize = FORWARDED_COMMANDS_MAX / 2;
 const WINDOW_BYTES_MAX: usize = FORWARDED_BYTES_MAX / 2;
@@ -304,7 +310,7 @@ impl Requests {
     }
 
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
-        let request = self.queue.pop_first().expect("what is taken was seen by peek");
+        let request = *self.queue.first().expect("what is taken was seen by peek");
         let open = self.open.get_mut(&request).expect("what is queued is open");
         if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
@@ -312,14 +318,20 @@ impl Requests {
                 open.command.command.key = self.keys.make(self.seen);
             }
         }
-        if self.queue.is_empty() {
-            self.pace.handle_empty();
-        }
         (open.place, open.sent_at) = (place, now.at);
         open.sent += 1;
         self.sent_bytes += open.command.bytes;
         self.proposals.insert(id, request);
-        open.command.clone()
+        let command = open.command.clone();
+        self.leave_queue(request);
+        command
+    }
+
+    /// However the last one leaves the queue, it stands no more: nobody comes after it who could say so.
+    fn leave_queue(&mut self, id: RequestId) {
+        if self.queue.remove(&id) && self.queue.is_empty() {
+            self.pace.handle_empty();
+        }
     }
 
     /// The node stops: what is surely not applied is refused now, rather than sent late. What was sent is pursued.
@@ -368,11 +380,12 @@ impl Requests {
         let pause = Place::Pausing { until: now.tick.plus(PAUSE_TICKS) };
         match (result, teller) {
             (ProposalResult::Applied(outcome), _) => {
+                let is_final = open.astray || teller == Teller::Here || !may_pass(&open.command.command, &outcome);
                 self.pace.handle_decided(open.sent_at, now);
-                self.decided(request, outcome);
+                if is_final { self.decided(request, outcome) } else { self.give_up(request, pause) }
             }
-            // This replica's word is final for what it did not propose. A peer's is not: the network may deliver a copy
-            // twice.
+            // This replica's word is final for what it did not propose. A peer's is not, nor is its word for a refusal that
+            // may pass: the network may deliver a copy twice.
             (ProposalResult::NotProposed, Teller::Here) => self.place(request, pause),
             (ProposalResult::NotProposed | ProposalResult::Superseded, _) => self.give_up(request, pause),
         }
@@ -439,7 +452,7 @@ impl Requests {
 
     fn close(&mut self, id: RequestId) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        self.queue.remove(&id);
+        self.leave_queue(id);
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;
@@ -476,6 +489,16 @@ impl Requests {
             Place::Pausing { until } => self.alarms.entry(until).or_default().push(id),
             Place::Proposed { .. } | Place::Forwarded { .. } => unreachable!("this one is sent"),
         }
+    }
+}
+
+/// Leaves no trace, and need not be what a copy meets that comes a little later. A key far ahead of the cluster's time will
+/// not be met by it so soon: its caller's clock is wrong, and is to hear so.
+fn may_pass(command: &Command, outcome: &Outcome) -> bool {
+    match outcome.result {
+        Err(Refusal::KeyFromFuture { now, .. }) => command.key.time().0 < now.0.saturating_add(PASSES_MS_MAX),
+        Err(Refusal::KeyTableFull) => true,
+        _ => false,
     }
 }
 

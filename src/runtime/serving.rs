@@ -6,7 +6,8 @@
 //!
 //! **When to propose.** At once, if the store is idle; while it writes, what comes gathers, and is proposed when the write
 //! is reported. So the disk sets the pace, a batch is as large as what came during one sync, and behind a disk that stalls
-//! no more than one batch is in raft: the rest waits where it is bounded.
+//! no more than one batch is in raft: the rest waits where it is bounded, and goes to another leader if the stall lasts (see
+//! [`crate::replica`]).
 
 mod beside;
 
@@ -465,19 +466,12 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             Succession::Seeking { until } => until,
             Succession::Later => now.plus(SUCCESSOR_HEARTBEATS * self.station.config.heartbeat_ticks as u64),
         };
-        let Some(to) = self.successor() else {
+        let Some(to) = self.replica.successor() else {
             self.drain = Some(Drain { succession: Succession::Seeking { until }, ..drain });
             return Ok(now >= until);
         };
         self.drain = Some(Drain { succession: Succession::Named, ..drain });
         self.step(Input::Transfer { to })?;
         Ok(false)
-    }
-
-    /// The voter that would lead best: the one with the longest log that can take over now.
-    fn successor(&self) -> Option<ReplicaId> {
-        let can_lead = |voter: &ReplicaId| *voter != self.station.me() && self.replica.check_transfer(*voter).is_ok();
-        let matched = self.replica.status().matched.into_iter().filter(|(voter, _)| can_lead(voter));
-        matched.max_by_key(|(_, index)| *index).map(|(voter, _)| voter)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tombola::{
     api::{Answered, Consistency, Failure, NotApplied},
     pool::{Query, RequestKey, Stock},
+    replica::Role,
     runtime::{NodeHandle, PersistError, Stopped},
 };
 
@@ -204,4 +205,27 @@ async fn a_node_that_cannot_be_founded_still_stops_and_refuses_in_time() {
     let refused = world.node(id).read(Query::first_pools(), Consistency::Linearizable, BRIEF).await.unwrap_err();
     assert_eq!(refused, NotApplied::NoQuorum.into());
     assert_eq!(world.stop(id).await, Stopped::Asked);
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_stalls_makes_way_and_nothing_is_lost_or_given_twice() {
+    let world = World::running(3, &[item("a", Stock::Unlimited, 1)]).await;
+    let old = world.leader().await;
+    let stall = world.disk(old).stall().await;
+    let (handle, key) = (world.node(old).clone(), key(1));
+    let asked = tokio::spawn(async move { handle.draw(pool(), Some(key), 2, PATIENT).await });
+    let others = world.others(old);
+    world.leader_among(&others).await;
+    for id in &others {
+        world.node(*id).draw(pool(), None, 3, PATIENT).await.unwrap();
+        assert!(awarded(world.node(*id)).await >= 3);
+    }
+    let decided = asked.await.unwrap().expect("it went on to the new leader");
+    let refused = world.node(old).read(Query::Pool(pool()), Consistency::Linearizable, BRIEF).await.unwrap_err();
+    assert_eq!(refused, NotApplied::NoQuorum.into(), "what it has applied is too old");
+    assert_eq!(status(world.node(old)).await.replica.role, Role::Follower);
+    drop(stall);
+    let again = draw_until_decided(&[world.node(old).clone()], key, 2).await;
+    assert_eq!((again.outcome.result, again.outcome.replayed), (decided.outcome.result, true));
+    assert_eq!(awarded(world.node(old)).await, 8);
 }

@@ -7,4 +7,5 @@ mod gate;
 mod lockstep;
 mod observe;
 mod scripts;
+mod stall;
 mod transfer;

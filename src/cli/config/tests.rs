@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use proptest::prelude::*;
+
 use super::{diagnostic::Source, *};
 use crate::{
     pool::{QUANTITY_MAX, Stock},
@@ -61,18 +63,46 @@ fn settle_on(text: &str, overrides: &Overrides, machine: Option<u64>) -> Result<
 fn a_machine_too_small_for_the_limits_is_told_with_the_setting() {
     let gib = Some(1 << 30);
     let limited = |size| RIGHT.replacen("  nodes:", &format!("  limits: {{ keys_bytes_max: {size} }}\n  nodes:"), 1);
-    for text in [RIGHT, PREDECESSOR, &limited("392MiB")] {
+    for text in [RIGHT, PREDECESSOR, &limited("296MiB")] {
         assert!(settle_on(text, &Overrides::default(), gib).is_ok());
     }
     let rejected = settle_on(&limited("1GiB"), &Overrides::default(), gib).unwrap_err().to_string();
     assert!(rejected.starts_with("dir/config.yaml:4:29"), "{rejected}");
-    for part in ["may take 2288MiB", "this machine has 1GiB", "keys_bytes_max: 392MiB"] {
+    for part in ["may take 2480MiB", "this machine has 1GiB", "keys_bytes_max: 296MiB"] {
         assert!(rejected.contains(part), "{rejected}");
     }
     for text in [RIGHT, PREDECESSOR] {
         let rejected = settle_on(text, &Overrides::default(), Some(512 << 20)).unwrap_err().to_string();
-        assert!(rejected.contains("keys_bytes_max: 136MiB"), "{rejected}");
+        assert!(rejected.contains("keys_bytes_max: 40MiB"), "{rejected}");
     }
+}
+
+#[test]
+fn a_machine_too_small_for_the_log_is_told_with_the_setting() {
+    let text = format!("{RIGHT}snapshots: {{ log_bytes_max: 100TiB, trailing_bytes: 10TiB }}\n");
+    let rejected = settle_on(&text, &Overrides::default(), Some(24 << 30)).unwrap_err().to_string();
+    assert!(rejected.starts_with("dir/config.yaml:13:29: a node may take 104858288MiB"), "{rejected}");
+}
+
+#[test]
+fn a_limit_out_of_its_range_is_told_once_and_not_as_memory_too() {
+    let text = RIGHT.replacen("  nodes:", "  limits: { keys_bytes_max: 16777215TiB }\n  nodes:", 1);
+    let Rejected(wrong) = settle_on(&text, &Overrides::default(), Some(1 << 30)).unwrap_err();
+    assert_eq!(wrong.len(), 1, "{}", Rejected(wrong));
+}
+
+#[test]
+fn two_sides_on_one_port_are_told_before_they_are_in_each_other_s_way() {
+    for (admin, is_taken) in [("127.0.0.1:50051", true), ("127.0.0.1:50053", false), ("[::1]:50051", false)] {
+        let settled = settled(&format!("{RIGHT}admin: {{ listen_address: \"{admin}\" }}\n"));
+        assert_eq!(settled.is_err(), is_taken, "{admin}");
+    }
+    let everywhere = RIGHT.replace("plaintext: true", "listen_address: \":50051\"");
+    let rejected = settled(&format!("{everywhere}admin: {{ listen_address: \"[::1]:50051\" }}\n")).unwrap_err();
+    let says = "dir/config.yaml:13:26: the admin side on [::1]:50051 is in the way of the gRPC side on [::]:50051";
+    assert!(rejected.to_string().starts_with(says), "{rejected}");
+    let flag = Overrides { admin_listen: Some("127.0.0.1:50051".parse().unwrap()), ..Overrides::default() };
+    assert!(settled_with(RIGHT, &flag).unwrap_err().to_string().starts_with("dir/config.yaml: the admin side"));
 }
 
 #[test]
@@ -259,6 +289,78 @@ fn a_catalog_that_no_log_entry_holds_is_refused() {
     assert_eq!(read_catalog(&file).unwrap().len(), 20_000);
     std::fs::write(&file, items(40_000)).unwrap();
     assert!(read_catalog(&file).unwrap_err().to_string().contains("too large for one log entry"));
+}
+
+/// Pieces of YAML, right and wrong, that mean something somewhere.
+const PIECES: [&str; 28] = [
+    "",
+    " ",
+    "\n",
+    "\t",
+    ": ",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\"",
+    "'",
+    "#",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!binary ",
+    "|\n",
+    ">-\n",
+    "---\n",
+    "...\n",
+    "%YAML 9\n",
+    "\u{feff}",
+    "\0",
+    "~",
+    "18446744073709551616",
+    "-1.5e999",
+];
+
+/// A file is settled, or what is wrong is told with the file's name.
+fn is_settled_or_rejected(text: &str) -> proptest::test_runner::TestCaseResult {
+    for settled in [settled(text).map(drop), settle_on(text, &Overrides::default(), Some(1 << 30)).map(drop)] {
+        if let Err(rejected) = settled {
+            prop_assert!(rejected.to_string().starts_with("dir/config.yaml"), "{}", rejected);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_file_with_pieces_put_in_and_taken_out_is_settled_or_rejected(
+        is_ours: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..9usize, prop::sample::select(PIECES.to_vec())), 1..6),
+    ) {
+        let mut text: Vec<char> = if is_ours { RIGHT } else { PREDECESSOR }.chars().collect();
+        for (at, gone, piece) in changes {
+            let at = at.index(text.len());
+            let end = text.len().min(at + gone);
+            drop(text.splice(at..end, piece.chars()));
+        }
+        is_settled_or_rejected(&String::from_iter(text))?;
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_settled_or_rejected(line in any::<prop::sample::Index>(), value in any::<String>()) {
+        let mut lines: Vec<String> = RIGHT.lines().map(str::to_owned).collect();
+        let line = line.get_mut(&mut lines);
+        let key = line.split_once(':').expect("every line has a key").0;
+        *line = format!("{key}: {value}");
+        is_settled_or_rejected(&lines.join("\n"))?;
+    }
+
+    #[test]
+    fn any_text_is_settled_or_rejected(text in any::<String>()) {
+        is_settled_or_rejected(&text)?;
+    }
 }
 
 #[test]

@@ -361,6 +361,42 @@ fn a_key_that_was_too_old_for_a_second_copy_leaves_the_outcome_unknown_whoever_m
 }
 
 #[test]
+fn a_peer_s_refusal_that_leaves_no_trace_and_may_pass_is_not_final() {
+    let may_pass = [Refusal::KeyFromFuture { now: Millis(0), floor: Millis(0) }, Refusal::KeyTableFull];
+    for (refusal, origin) in
+        may_pass.iter().flat_map(|refusal| [KeyOrigin::Caller, KeyOrigin::Server].map(|origin| (refusal, origin)))
+    {
+        for last in [outcome(Err(refusal.clone())), applied()] {
+            let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
+            let mut answer = bench.accept(draw(key(1), origin, 1), 40);
+            let id = bench.forward(PEER, 0);
+            let sent = bench.requests.open.values().next().unwrap().command.command.key;
+            bench.tell(id, Teller::Peer(PEER), outcome(Err(refusal.clone())));
+            assert!(answer.try_recv().is_err(), "the network may have brought a second copy, to be decided yet");
+            bench.requests.handle_tick(Tick(PAUSE_TICKS));
+            assert_eq!(bench.next(), Some(sent), "under the same key");
+            let id = bench.forward(PEER, PAUSE_TICKS);
+            bench.tell(id, Teller::Peer(PEER), last.clone());
+            match answer.try_recv().unwrap() {
+                Ok(answered) => assert_eq!((answered.key, last == applied()), (sent, true)),
+                Err(failure) => assert_eq!((failure, last == applied()), (Failure::Unknown { key: sent }, false)),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_hours_ahead_is_refused_for_good_by_a_peer_too() {
+    let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
+    let mut answer = bench.accept(draw(RequestKey::new(Millis(PASSES_MS_MAX), [1; 10]), KeyOrigin::Caller, 1), 40);
+    let id = bench.forward(PEER, 0);
+    let refused = outcome(Err(Refusal::KeyFromFuture { now: Millis(0), floor: Millis(0) }));
+    bench.tell(id, Teller::Peer(PEER), refused.clone());
+    let ProposalResult::Applied(refused) = refused else { unreachable!("it was decided") };
+    assert_eq!(answer.try_recv().unwrap().unwrap().outcome, refused);
+}
+
+#[test]
 fn a_caller_s_key_is_never_replaced() {
     let mut bench = Bench::new(view(1, Leader::Here));
     let mut answer = bench.caller();
@@ -465,6 +501,40 @@ fn a_standing_queue_turns_the_newest_away_but_not_who_asks_again() {
     bench.propose();
     let mut newest = bench.accept(draw(key(9), KeyOrigin::Caller, 1), 400);
     assert!(newest.try_recv().is_err(), "the queue was empty");
+}
+
+/// Two requests wait, one is on its way, and the queue stands.
+fn standing() -> (Bench, ProposalId, Vec<Answer>) {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let answers = (1..=4).map(|n| bench.accept(draw(key(n), KeyOrigin::Caller, 1), 8)).collect();
+    bench.now_ms = 60;
+    let first = bench.propose();
+    bench.now_ms = 160;
+    bench.tell(first, Teller::Here, applied());
+    let second = bench.propose();
+    assert!(bench.requests.pace().is_standing());
+    (bench, second, answers)
+}
+
+#[test]
+fn a_queue_that_ends_otherwise_than_by_sending_stands_no_more() {
+    let ends: [Deed; 3] = [
+        |bench| bench.requests.handle_tick(Tick(8)),
+        |bench| {
+            bench.now_ms = 7 * 50;
+            assert_eq!(bench.next(), None, "it is too late for both");
+        },
+        |bench| bench.requests.handle_stop(),
+    ];
+    for end in ends {
+        let (mut bench, second, mut answers) = standing();
+        end(&mut bench);
+        bench.tell(second, Teller::Here, applied());
+        assert!(answers[2..].iter_mut().all(|answer| answer.try_recv().unwrap().is_err()));
+        assert!(!bench.requests.pace().is_standing());
+        let mut newest = bench.accept(draw(key(9), KeyOrigin::Caller, 1), 400);
+        assert!(newest.try_recv().is_err(), "nobody waits before it");
+    }
 }
 
 #[test]

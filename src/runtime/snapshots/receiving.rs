@@ -1,7 +1,8 @@
 //! The receiver's side of a shipment. Sans-I/O.
 //!
 //! One at a time; a newer offer takes the place of an older shipment, and goes on with what that one brought if it is of the
-//! same snapshot. An offer is checked before anything is staged. Then chunks are asked for, [`WINDOW_CHUNKS`] ahead of what is
+//! same snapshot. An offer is newer by its term, then by its snapshot's index; one that is older came late, and takes
+//! nobody's place. An offer is checked before anything is staged. Then chunks are asked for, [`WINDOW_CHUNKS`] ahead of what is
 //! durable, and asked for again when they do not come; they are staged in order, so those that overtake others wait, at most
 //! a window of them. When all are durable the body is read back and looked at ([`super::checking`]), and only what is found
 //! whole goes to raft. Whatever the node spends its time on, the sender hears every [`REPEAT`] that it is at work.
@@ -150,7 +151,8 @@ impl Receiving {
             return self.answer(from, shipment, false);
         }
         match &mut self.current {
-            Some(current) if current.message.term > message.term => {}
+            // One leader's snapshots grow newer: this offer is late, or its sender leads no more.
+            Some(current) if (current.message.term, current.meta.index) > (message.term, meta.index) => {}
             Some(current) if current.meta == meta => {
                 (current.from, current.shipment, current.message) = (from, shipment, message);
                 self.ask_again(now);

@@ -3,8 +3,10 @@
 //! One at a time. The peer is offered the snapshot, and from then on it has the lead: it names the chunks that it wants, and
 //! names again what did not come. Whatever it wants is read and sent, lowest number first, no faster than the throttle
 //! allows. The offer is said again while the peer is silent, so that one that lost it, or its memory, takes the shipment up.
-//! What ends it: the peer's word; a chunk that is not there any more; [`IDLE_MAX`] without a word; or its whole time,
-//! [`time_max`]. Raft is told exactly once, since the [`Owed`] report is made by being dropped.
+//! What ends it: the peer's word; a chunk that is not there any more; [`IDLE_MAX`] without a word; or [`stall_max`] without
+//! progress, which is a chunk that it wants and never wanted before. So however slow a link, a disk or the throttle is, a
+//! shipment that gets on comes to its end; and as there are so many chunks, each ends. Raft is told exactly once, since the
+//! [`Owed`] report is made by being dropped.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -28,13 +30,13 @@ use crate::{
 
 /// Most chunks that are being read for the peer.
 const READS_MAX: usize = 2;
-/// Slowest that a shipment may be as a whole, in bytes a second, beside [`EXTRA_TIME`].
+/// Slowest that the peer may look through a whole body, in bytes a second, beside [`EXTRA_TIME`].
 const BYTES_PER_S_MIN: u64 = 4 << 20;
-/// What every shipment may take beside that.
+/// What every peer may take beside that.
 const EXTRA_TIME: Duration = Duration::from_secs(30);
 
-/// Longest that a shipment of so many bytes may take.
-fn time_max(body_bytes: u64) -> Duration {
+/// Longest that a shipment of so many bytes may make no progress: when all of it is there, the peer looks through it.
+fn stall_max(body_bytes: u64) -> Duration {
     EXTRA_TIME + Duration::from_secs(body_bytes / BYTES_PER_S_MIN)
 }
 
@@ -96,8 +98,10 @@ struct Outgoing {
     heard: Tick,
     /// When it was last offered.
     offered: Tick,
-    /// When its time is over.
-    until: Tick,
+    /// The first chunk that the peer never wanted: it wants them in order.
+    next: u32,
+    /// When that last changed.
+    progressed: Tick,
 }
 
 /// The sender's side.
@@ -148,7 +152,8 @@ impl Sending {
             reading: BTreeSet::new(),
             heard: now,
             offered: now,
-            until: now.plus(self.times.ticks(time_max(meta.body_bytes))),
+            next: 0,
+            progressed: now,
             meta,
         });
         self.offer(now);
@@ -159,6 +164,9 @@ impl Sending {
         let Some(current) = self.find(from, shipment) else { return };
         current.heard = now;
         for number in chunks.iter().take(WINDOW_CHUNKS).filter(|number| **number < current.meta.chunks()) {
+            if *number >= current.next {
+                (current.next, current.progressed) = (number + 1, now);
+            }
             if current.wanted.len() < WINDOW_CHUNKS && !current.reading.contains(number) {
                 current.wanted.insert(*number);
             }
@@ -195,8 +203,8 @@ impl Sending {
     pub fn handle_tick(&mut self, now: Tick) {
         self.throttle.handle_tick(now);
         let Some(current) = &self.current else { return };
-        if now >= current.until {
-            self.give_up("it takes too long");
+        if now >= current.progressed.plus(self.times.ticks(stall_max(current.meta.body_bytes))) {
+            self.give_up("it makes no progress");
         } else if now >= current.heard.plus(self.times.ticks(IDLE_MAX)) {
             self.give_up("the peer does not answer");
         } else {

@@ -228,6 +228,20 @@ fn a_newer_offer_takes_the_place_of_an_older_one_and_its_results_come_to_nothing
 }
 
 #[test]
+fn a_late_offer_of_an_older_snapshot_takes_nobody_s_place_within_a_term() {
+    let older = || SnapshotMeta { index: Index(89), ..meta(4) };
+    let mut receiving = whole();
+    let current = ticket(&receiving);
+    offer_of(&mut receiving, ShipmentId(69), older(), 2);
+    assert_eq!((told(&mut receiving), ticket(&receiving)), (vec![], current));
+    let founders = founders();
+    let own = Own { me: ME, term: Term(6), leader: None, applied: Index(7), founders: &founders };
+    let later = RaftMessage { term: Term(6), ..announce(ReplicaId(3), ME, older()) };
+    receiving.handle_offer(ReplicaId(3), ShipmentId(5), later, own, Tick(2));
+    assert_eq!(told(&mut receiving), ["begin 4"], "a later leader has no newer one");
+}
+
+#[test]
 fn an_offer_of_an_earlier_term_takes_nobody_s_place() {
     let mut receiving = receiving();
     let founders = founders();

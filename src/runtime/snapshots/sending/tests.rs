@@ -159,15 +159,30 @@ fn the_offer_is_said_again_while_the_peer_is_silent_and_then_no_more() {
     assert_eq!(reports(&mut sending), [FAILED]);
 }
 
+/// How long a body of 66 chunks may make no progress: a little more than 16 MiB at 4 MiB a second, and 30 seconds.
+const STALL_TICKS: u64 = (4 + 30) * 20;
+
 #[test]
-fn line_42_its_whole_time_is_limited_however_much_the_peer_says() {
-    let mut sending = offered(66, SNAPSHOT_BYTES_PER_S);
-    // A little more than 16 MiB at 4 MiB a second, and 30 seconds.
-    let until = (4 + 30) * 20;
-    for tick in 1..=until {
-        assert_eq!(reports(&mut sending), []);
-        want(&mut sending, &[], tick);
-        sending.handle_tick(Tick(tick));
+fn line_42_a_peer_that_makes_no_progress_is_given_up_however_much_it_says() {
+    for chunks in [vec![], vec![0, 1, 2]] {
+        let mut sending = offered(66, SNAPSHOT_BYTES_PER_S);
+        want(&mut sending, &chunks, 0);
+        for tick in 1..=STALL_TICKS {
+            assert_eq!(reports(&mut sending), []);
+            want(&mut sending, &chunks, tick);
+            sending.handle_tick(Tick(tick));
+        }
+        assert_eq!(reports(&mut sending), [FAILED]);
     }
-    assert_eq!(reports(&mut sending), [FAILED]);
+}
+
+#[test]
+fn however_slow_a_peer_is_it_is_not_given_up_while_it_makes_progress() {
+    let mut sending = offered(66, SNAPSHOT_BYTES_PER_S);
+    let until = 66 * (STALL_TICKS - 1);
+    for tick in 0..until {
+        want(&mut sending, &[(tick / (STALL_TICKS - 1)) as u32], tick);
+        sending.handle_tick(Tick(tick));
+        assert_eq!(reports(&mut sending), [], "tick {tick} of {until}");
+    }
 }
