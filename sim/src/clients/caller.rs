@@ -166,7 +166,7 @@ impl Caller {
                 }
                 Decision::Again { pause, .. } => tokio::time::sleep(pause).await,
                 Decision::GiveUp(GaveUp::Unknown { key }) => return Ending::Unknown(Some(key)),
-                Decision::GiveUp(GaveUp::NotApplied(_) | GaveUp::Unreachable) => {
+                Decision::GiveUp(GaveUp::NotApplied(_) | GaveUp::Unreachable | GaveUp::Refused(_)) => {
                     self.settle(open);
                     return Ending::NotApplied;
                 }
