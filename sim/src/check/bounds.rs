@@ -1,7 +1,8 @@
 //! Bounded: what can be seen from outside of a node's memory and disk stays within what is published.
 //!
 //! Commands that wait, and their bytes, by what a node says of itself. The log, by what its store wrote: once it is as long
-//! as it may be, the next snapshot cuts it, whoever still needs it, down to what the policy lets trail behind.
+//! as it may be, which is at least as long as the newest snapshot's body, the next snapshot cuts it, whoever still needs it,
+//! down to what the policy lets trail behind.
 //!
 //! The table of request keys needs no look here: the model has the same keys, or a verification would differ from it, and
 //! the model's are held to their budget by its own tests.
@@ -20,8 +21,14 @@ use super::Violation;
 
 const NAME: &str = "bounds";
 
-/// Bytes of each entry of a log.
-type Log = BTreeMap<Index, u64>;
+/// What a store has of a log.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    /// Bytes of each entry.
+    entries: BTreeMap<Index, u64>,
+    /// Bytes of the newest snapshot's body.
+    body: u64,
+}
 
 /// What nodes show of their sizes.
 #[derive(Debug)]
@@ -49,8 +56,10 @@ impl BoundsCheck {
     /// A node begins a life with what its store has.
     pub fn recovered(&mut self, node: ReplicaId, recovered: &Recovered) {
         let log = match &recovered.state {
-            RecoveredState::Founded(log) => log.entries.iter().map(sized).collect(),
-            RecoveredState::Unfounded { .. } => Log::new(),
+            RecoveredState::Founded(log) => {
+                Log { entries: log.entries.iter().map(sized).collect(), body: log.snapshot.meta.body_bytes }
+            }
+            RecoveredState::Unfounded { .. } => Log::default(),
         };
         self.logs.insert(node, log);
     }
@@ -59,20 +68,25 @@ impl BoundsCheck {
     pub fn wrote(&mut self, node: ReplicaId, write: &WriteSet) -> Result<(), Violation> {
         let log = self.logs.entry(node).or_default();
         if let Some(first) = write.entries.first() {
-            log.split_off(&first.index);
-            log.extend(write.entries.iter().map(sized));
+            log.entries.split_off(&first.index);
+            log.entries.extend(write.entries.iter().map(sized));
         }
         match &write.snapshot {
             None => Ok(()),
-            Some(SnapshotWrite::Installed { .. }) => {
-                log.clear();
+            Some(SnapshotWrite::Installed { meta }) => {
+                *log = Log { body: meta.body_bytes, ..Log::default() };
                 Ok(())
             }
             Some(SnapshotWrite::Taken { meta, truncated }) => {
-                let before: u64 = log.values().sum();
-                *log = log.split_off(&truncated.0.next());
-                let trailing: Vec<_> = log.range(..=meta.index).map(|(_, bytes)| *bytes).collect();
-                check_cut(&self.policy, node, before, &trailing)
+                let before: u64 = log.entries.values().sum();
+                let bytes_max = self.policy.log_bytes_max.max(log.body).max(meta.body_bytes);
+                log.entries = log.entries.split_off(&truncated.0.next());
+                log.body = meta.body_bytes;
+                let trailing: Vec<_> = log.entries.range(..=meta.index).map(|(_, bytes)| *bytes).collect();
+                match before < bytes_max {
+                    true => Ok(()),
+                    false => check_cut(&self.policy, node, before, &trailing),
+                }
             }
         }
     }
@@ -85,7 +99,7 @@ fn sized(entry: &Entry) -> (Index, u64) {
 /// What a log of `before` bytes leaves at or below the snapshot that cuts it is what may trail behind.
 fn check_cut(policy: &SnapshotPolicy, node: ReplicaId, before: u64, trailing: &[u64]) -> Result<(), Violation> {
     let (entries, bytes) = (trailing.len() as u64, trailing.iter().sum::<u64>());
-    if before < policy.log_bytes_max || (entries <= policy.trailing_entries && bytes <= policy.trailing_bytes) {
+    if entries <= policy.trailing_entries && bytes <= policy.trailing_bytes {
         return Ok(());
     }
     let detail = format!("node {node} cut a log of {before} bytes, and left {entries} entries of {bytes} bytes");
@@ -119,6 +133,18 @@ mod tests {
             Entry { index: Index(index), term: Term(2), kind: EntryKind::Normal, data }
         };
         WriteSet { entries: (first..).zip(lengths).map(entry).collect(), ..WriteSet::default() }
+    }
+
+    #[test]
+    fn a_log_shorter_than_the_body_beside_it_is_not_long() {
+        let mut check = check();
+        let body = SnapshotMeta { body_bytes: 1_300, ..meta(1) };
+        let installed = SnapshotWrite::Installed { meta: body };
+        check.wrote(NODE, &WriteSet { snapshot: Some(installed), ..WriteSet::default() }).unwrap();
+        check.wrote(NODE, &entries(2, &[100; 12])).unwrap();
+        check.wrote(NODE, &cut(11, 3)).unwrap();
+        check.wrote(NODE, &entries(14, &[100; 12])).unwrap();
+        refused(check.wrote(NODE, &cut(25, 14)), "bounds", "left 11 entries");
     }
 
     fn meta(index: u64) -> SnapshotMeta {

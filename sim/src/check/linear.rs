@@ -82,8 +82,9 @@ type Name = (PoolId, RequestKey, Vec<u8>);
 pub struct LinearCheck {
     sends: BTreeMap<Name, Vec<Send>>,
     reads: Vec<Operation>,
-    /// Decisions that are no replays, by index.
-    decided: BTreeMap<(Index, Name), Outcome>,
+    /// Decisions that are no replays, by index. In one entry a copy of a request may be refused for want of room, and
+    /// another executed, once something has made room in between.
+    decided: BTreeMap<(Index, Name), Vec<Outcome>>,
 }
 
 impl LinearCheck {
@@ -96,7 +97,7 @@ impl LinearCheck {
     pub fn decide(&mut self, decision: &Decision) {
         let Decision { command, outcome } = decision;
         if !outcome.replayed {
-            self.decided.entry((outcome.index, name_of(command))).or_insert_with(|| outcome.clone());
+            self.decided.entry((outcome.index, name_of(command))).or_default().push(outcome.clone());
         }
     }
 
@@ -137,9 +138,13 @@ fn name_of(command: &Command) -> Name {
 }
 
 /// The entry at the answer's index holds the request, and its answer there is this one.
-fn check_answer(decided: &BTreeMap<(Index, Name), Outcome>, name: &Name, outcome: &Outcome) -> Result<(), Violation> {
+fn check_answer(
+    decided: &BTreeMap<(Index, Name), Vec<Outcome>>,
+    name: &Name,
+    outcome: &Outcome,
+) -> Result<(), Violation> {
     let expected = decided.get(&(outcome.index, name.clone()));
-    if expected.is_some_and(|expected| *expected == Outcome { replayed: false, ..outcome.clone() }) {
+    if expected.is_some_and(|expected| expected.contains(&Outcome { replayed: false, ..outcome.clone() })) {
         return Ok(());
     }
     let detail = format!("key {} of pool {} was told {outcome:?}; the model says {expected:?}", name.1, name.0);

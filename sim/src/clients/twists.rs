@@ -179,7 +179,8 @@ impl Caller {
         Command { pool, key, origin: KeyOrigin::Caller, actor: actor(self.client), action }
     }
 
-    /// A fresh write, and a read. A key that grew too old on its way leaves a write's fate open: then there is a next one.
+    /// A fresh write, and a read. What operators do has room in the table of keys when draws have none; and a key that grew
+    /// too old on its way, which leaves a write's fate open, is followed by a next one.
     pub(super) async fn probe(&self, within: Duration) -> Probe {
         let begun = self.elapsed();
         let left = || within.saturating_sub(self.elapsed() - begun);
@@ -199,7 +200,7 @@ impl Caller {
             }
             let status = errand(Call::Status, None, left(), nth);
             let Some(key) = self.new_key(PROBE + nth as usize, &status).await else { return Probe::default() };
-            let (call, ask) = under_key(self.client, self.command(pool.clone(), key, Action::Draw { count: 1 }));
+            let (call, ask) = under_key(self.client, self.command(pool.clone(), key, Action::ResumePool));
             wrote = matches!(self.run(&errand(call, ask, left(), nth)).await, Ending::Answer(_));
             sleep(TIMELESS_PAUSE).await;
         }

@@ -53,6 +53,18 @@ fn the_one_that_returned_first_may_not_have_been_asked_first() {
     sweep(&[long, write(2, 3, 7), read(4, 5, 8)]).unwrap();
 }
 
+/// A late copy of a forwarded request, behind something that made room.
+#[test]
+fn a_copy_that_found_no_room_and_one_that_did_may_share_an_entry() {
+    let full = Outcome { result: Err(Refusal::KeyTableFull), ..drawn(5, 1, "gold") };
+    let mut check = LinearCheck::default();
+    check.decide(&decision(&draw(1), &full));
+    check.decide(&decision(&draw(1), &drawn(5, 1, "gold")));
+    check.sent(&draw(1), Moment(1), Some((Moment(2), drawn(5, 1, "gold"))));
+    check.sent(&draw(1), Moment(1), Some((Moment(3), full)));
+    check.finish().unwrap();
+}
+
 fn check() -> LinearCheck {
     let mut check = LinearCheck::default();
     check.decide(&decision(&draw(1), &drawn(5, 1, "gold")));
