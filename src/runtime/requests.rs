@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     api::{Answered, Failure, NotApplied, TurnedAway},
+    hooks,
     pool::{Command, KeyOrigin, Outcome, Refusal, RequestKey},
     replica::{ProposalId, ProposalResult},
     types::{Millis, ReplicaId, Term},
@@ -75,7 +76,11 @@ impl Waiter {
     fn answer(self, answer: Result<Answered, Failure>) {
         let Self { reply, permit, .. } = self;
         // First, so that whoever hears the answer finds the place free.
-        drop(permit);
+        if hooks::is_planted("m40") && answer.is_err() {
+            std::mem::forget(permit);
+        } else {
+            drop(permit);
+        }
         // Whoever no longer listens does not mind.
         let _ = reply.send(answer);
     }
@@ -125,7 +130,7 @@ impl Open {
 
     /// The answer when there is none; `otherwise` if it is surely not applied.
     fn failure(&self, otherwise: NotApplied) -> Failure {
-        if self.is_possibly_applied() {
+        if self.is_possibly_applied() && !hooks::is_planted("m32") {
             Failure::Unknown { key: self.command.command.key }
         } else {
             Failure::NotApplied(otherwise)
@@ -306,7 +311,7 @@ impl Requests {
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
         let request = self.queue.pop_first().expect("what is taken was seen by peek");
         let open = self.open.get_mut(&request).expect("what is queued is open");
-        if open.sent == 0 {
+        if open.sent == 0 || hooks::is_planted("m41") {
             self.pace.handle_taken(open.accepted, now);
             if open.command.command.origin == KeyOrigin::Server {
                 open.command.command.key = self.keys.make(self.seen);
@@ -429,6 +434,9 @@ impl Requests {
     fn answer(&mut self, id: RequestId, outcome: &Outcome) {
         let Some(mut open) = self.close(id) else { return };
         let answered = Answered { key: open.command.command.key, outcome: outcome.clone() };
+        if hooks::is_planted("m35") {
+            open.waiters.truncate(1);
+        }
         open.waiters.drain(..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
     }
 

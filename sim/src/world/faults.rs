@@ -258,6 +258,7 @@ impl World {
                 self.note(node, "lost disk");
                 self.cut_power(node, Keep::All);
                 disk.wipe();
+                self.lock().machines.get_mut(&node).expect("every voter has one").is_emptied = true;
                 self.restart_at(node, 500);
             }
         }
