@@ -447,7 +447,10 @@ impl Requests {
 
     fn close(&mut self, id: RequestId) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        self.queue.remove(&id);
+        if self.queue.remove(&id) && self.queue.is_empty() {
+            // However it came to be: else who waited last would turn away all who come after, for ever.
+            self.pace.handle_empty();
+        }
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;
