@@ -61,10 +61,10 @@ mutants! {
     m32 "an unknown outcome is told as a failure" phantom;
     m33 "half a snapshot is taken for a whole one" digest panic;
     m34 "ticks go on while a snapshot is installed" panic;
-    m35 "of those who wait for a request only the first is answered" phantom;
+    m35 "of those who wait for a request only the first is answered" phantom live;
     m36 "proposals are numbered anew in each life" linear once phantom durable;
     m37 "the log is cut above the snapshot" panic stopped promise;
-    m38 "chunks of a staging that was given up are kept" stopped digest;
+    m38 "what was forwarded over a link that is lost counts as never sent" phantom;
     m39 "the leader's clock alone is the cluster's" time;
     m40 "who is told of a failure leaves a place taken" bounds;
     m41 "a request without a key gets another one each time it is sent" phantom once stock;

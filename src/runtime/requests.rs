@@ -311,11 +311,11 @@ impl Requests {
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
         let request = self.queue.pop_first().expect("what is taken was seen by peek");
         let open = self.open.get_mut(&request).expect("what is queued is open");
-        if open.sent == 0 || hooks::is_planted("m41") {
+        if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
-            if open.command.command.origin == KeyOrigin::Server {
-                open.command.command.key = self.keys.make(self.seen);
-            }
+        }
+        if open.command.command.origin == KeyOrigin::Server && (open.sent == 0 || hooks::is_planted("m41")) {
+            open.command.command.key = self.keys.make(self.seen);
         }
         if self.queue.is_empty() {
             self.pace.handle_empty();
@@ -355,7 +355,11 @@ impl Requests {
     /// The link to a peer was lost: what was forwarded to it may be lost too.
     pub fn handle_unreachable(&mut self, peer: ReplicaId, now: Tick) {
         let lost = self.sent(|place| matches!(place, Place::Forwarded { to, .. } if to == peer));
-        lost.into_iter().for_each(|id| self.give_up(id, Place::Pausing { until: now.plus(PAUSE_TICKS) }));
+        let pause = Place::Pausing { until: now.plus(PAUSE_TICKS) };
+        if hooks::is_planted("m38") {
+            return lost.into_iter().for_each(|id| self.place(id, pause));
+        }
+        lost.into_iter().for_each(|id| self.give_up(id, pause));
     }
 
     /// Something became of a proposal.

@@ -300,6 +300,7 @@ impl Store {
                 let mut writer = Writer::new(transaction, &self.identity)?;
                 half.iter().try_for_each(|set| writer.write(&mut standing, set))
             })?;
+            hooks::crash_point("in_commit");
         }
         self.standing = standing;
         Ok(())
@@ -315,7 +316,9 @@ impl Store {
         let newest = &self.standing.founded()?.newest;
         let [first, last] =
             [Index(0), Index(cut.0.saturating_sub(1))].map(|index| log_key(self.identity.shard, newest.log, index));
-        self.transact(false, |transaction| Ok(transaction.open_table(LOG)?.retain_in(first..=last, |_, _| false)?))
+        self.transact(false, |transaction| Ok(transaction.open_table(LOG)?.retain_in(first..=last, |_, _| false)?))?;
+        hooks::crash_point("in_commit");
+        Ok(())
     }
 
     /// Does what writes. An error is final.

@@ -11,6 +11,9 @@ use super::Violation;
 
 const NAME: &str = "time";
 
+/// The rate of a clock that is right. What a leader has heard of a slower one goes on at this rate until it hears more.
+const TRUE_PPM: u32 = 1_000_000;
+
 /// How a voter's clock goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockOf {
@@ -54,7 +57,7 @@ impl TimeCheck {
     /// The latest that cluster time may be; nobody knows if it may be a clock that jumps.
     fn latest(&self, elapsed_ms: u64) -> Option<Millis> {
         let shows = |clock: &ClockOf| match clock.is_steady {
-            true => clock.start.0 + elapsed_ms * u64::from(clock.rate_ppm) / 1_000_000 + 1,
+            true => clock.start.0 + elapsed_ms * u64::from(clock.rate_ppm.max(TRUE_PPM)) / u64::from(TRUE_PPM) + 1,
             false => u64::MAX,
         };
         let mut shown: Vec<_> = self.clocks.iter().map(shows).collect();
