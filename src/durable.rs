@@ -56,7 +56,7 @@ pub struct Founders {
 
 /// Bytes of every chunk of a snapshot's body but the last, which has the rest. With its key, checksum and page header it
 /// just fits a page of 256 KiB in the store.
-pub const CHUNK_BYTES: usize = (256 << 10) - 256;
+pub const CHUNK_BYTES: usize = crate::hooks::CHUNK_BYTES;
 
 /// What a snapshot is of. The body, an encoded pool state, is kept in chunks beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,9 @@ use crate::{
     types::{Index, Term},
 };
 
+/// Bytes of a snapshot's chunk: see [`crate::durable::CHUNK_BYTES`].
+pub const CHUNK_BYTES: usize = (256 << 10) - 256;
+
 /// Power may be cut here.
 #[inline(always)]
 pub fn crash_point(_name: &'static str) {}

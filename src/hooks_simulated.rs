@@ -10,6 +10,9 @@ use crate::{
     types::{Index, Term},
 };
 
+/// Bytes of a snapshot's chunk: so few that what a simulated cluster holds takes some, as a real one's does.
+pub const CHUNK_BYTES: usize = 4_000;
+
 /// What looks in. Each is told on the task of the node that it is about.
 pub trait Watcher {
     /// Power may be cut here.

@@ -20,7 +20,7 @@ use tombola::{
 use crate::{chance, plan::ClockOptions};
 
 /// True time at the start of every run: 2025-01-01.
-const START_MS: u64 = 1_735_689_600_000;
+pub const START_MS: u64 = 1_735_689_600_000;
 
 /// A machine's clock: it goes on while the node is down. Clones are the same clock.
 #[derive(Clone, Debug)]

@@ -46,12 +46,12 @@ mutants! {
     m15 "the last unit is given twice" stock digest linear;
     m16 "sampling by remainder, without rejection" draw digest linear;
     m17 "the entry at a snapshot's index is applied twice, or not" digest ledger;
-    m18 "the store keeps an old suffix on conflict" ledger promise digest raft;
+    m18 "the store keeps an old suffix on conflict" ledger promise digest raft stopped;
     m19 "commits are not durable" promise durable raft;
-    m20 "entries and hard state in two transactions" promise raft;
-    m21 "the log is cut before the snapshot is in" durable panic promise raft;
+    m20 "entries and hard state in two transactions" promise raft stopped;
+    m21 "the log is cut before the snapshot is in" durable panic promise raft stopped;
     m22 "neither checksums nor integrity are looked at when a node starts" digest ledger promise panic;
-    m23 "a failed sync is tried again and reported as done" promise durable raft;
+    m23 "a failed sync is tried again and reported as done" promise durable raft stopped;
     m24 "the fence is off: a dead life still writes" disk;
     m25 "an emptied node comes back under its old id" raft durable ledger promise;
     m26 "the leader reads without asking a majority" linear;
@@ -61,6 +61,13 @@ mutants! {
     m32 "an unknown outcome is told as a failure" phantom;
     m33 "half a snapshot is taken for a whole one" digest panic;
     m34 "ticks go on while a snapshot is installed" panic;
+    m35 "of those who wait for a request only the first is answered" phantom live;
+    m36 "proposals are numbered anew in each life" linear once phantom durable;
+    m37 "the log is cut above the snapshot" panic stopped promise;
+    m38 "what was forwarded over a link that is lost counts as never sent" phantom;
+    m39 "the leader's clock alone is the cluster's" time;
+    m40 "who is told of a failure leaves a place taken" bounds;
+    m41 "a request without a key gets another one each time it is sent" phantom once stock;
 }
 
 /// The one of that id.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     durable::{Founders, FoundingWrite, HardState, Identity, Snapshot, SnapshotMeta, WriteSet},
+    hooks,
     pool::{Limits, StateMachine},
     types::{DiskId, Index, ReplicaId, Term},
 };
@@ -267,7 +268,7 @@ impl Founding {
         if !alike {
             return Err(FoundingRefused::OtherFounders { peer: from });
         }
-        if founders.disks.get(&self.identity.replica) != Some(&self.identity.disk) {
+        if founders.disks.get(&self.identity.replica) != Some(&self.identity.disk) && !hooks::is_planted("m25") {
             return Err(FoundingRefused::OtherDisk { replica: self.identity.replica, peer: from });
         }
         match &self.stage {

@@ -68,6 +68,7 @@ use self::{
 };
 use crate::{
     durable::{Founders, HardState, Identity, RecoveredLog, SnapshotMeta, SnapshotWrite, WriteSet},
+    hooks,
     pool::{Batch, Command, Garbage, Restorer, StateMachine},
     types::{Entropy, HistoryDigest, Index, Millis, ReplicaId, Term},
 };
@@ -145,7 +146,7 @@ impl Replica {
     /// A broken invariant is final: nothing but stopping is right after it. Bad input from a peer is none.
     pub fn handle(&mut self, input: Input) -> Result<(), BrokenInvariant> {
         if self.unpersisted.is_installing() {
-            self.handle_installing(input);
+            self.handle_installing(input)?;
         } else {
             self.handle_ready(input)?;
         }
@@ -180,8 +181,9 @@ impl Replica {
 
     /// While a peer's snapshot is on its way to the disk, raft is told of nothing but that (line 9): what comes is lost, as
     /// on a network. Reads wait.
-    fn handle_installing(&mut self, input: Input) {
+    fn handle_installing(&mut self, input: Input) -> Result<(), BrokenInvariant> {
         match input {
+            Input::Tick if hooks::is_planted("m34") => self.tick()?,
             Input::Persisted { number } => self.unpersisted.mark_durable(number),
             Input::Read(read) => self.reads.add(read),
             Input::ForgetRead(read) => self.reads.forget(read),
@@ -196,6 +198,7 @@ impl Replica {
             | Input::SnapshotTaken { .. }
             | Input::Checkpoint { .. } => {}
         }
+        Ok(())
     }
 
     /// The next thing to do, in order.
@@ -333,7 +336,8 @@ impl Replica {
             }
         }
         self.take_snapshot();
-        let ready = self.reads.take_ready(self.applied.machine().applied());
+        let applied = self.applied.machine().applied();
+        let ready = self.reads.take_ready(if hooks::is_planted("m27") { Index(u64::MAX) } else { applied });
         self.outputs.extend(ready.into_iter().map(Output::ReadReady));
         Ok(())
     }
@@ -344,6 +348,9 @@ impl Replica {
         }
         let leader = self.raft.leader().filter(|_| self.raft.can_read());
         if let Some(context) = self.reads.ask(leader, self.raft.term()) {
+            if leader == Some(self.me) && hooks::is_planted("m26") {
+                return self.reads.answered(&context, self.raft.commit());
+            }
             self.raft.read_index(&context);
         }
     }

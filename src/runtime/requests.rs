@@ -45,6 +45,7 @@ use super::{
 };
 use crate::{
     api::{Answered, Failure, NotApplied, TurnedAway},
+    hooks,
     pool::{Command, KeyOrigin, Outcome, Refusal, RequestKey},
     replica::{ProposalId, ProposalResult},
     types::{Millis, ReplicaId, Term},
@@ -81,7 +82,11 @@ impl Waiter {
     fn answer(self, answer: Result<Answered, Failure>) {
         let Self { reply, permit, .. } = self;
         // First, so that whoever hears the answer finds the place free.
-        drop(permit);
+        if hooks::is_planted("m40") && answer.is_err() {
+            std::mem::forget(permit);
+        } else {
+            drop(permit);
+        }
         // Whoever no longer listens does not mind.
         let _ = reply.send(answer);
     }
@@ -131,7 +136,7 @@ impl Open {
 
     /// The answer when there is none; `otherwise` if it is surely not applied.
     fn failure(&self, otherwise: NotApplied) -> Failure {
-        if self.is_possibly_applied() {
+        if self.is_possibly_applied() && !hooks::is_planted("m32") {
             Failure::Unknown { key: self.command.command.key }
         } else {
             Failure::NotApplied(otherwise)
@@ -314,9 +319,9 @@ impl Requests {
         let open = self.open.get_mut(&request).expect("what is queued is open");
         if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
-            if open.command.command.origin == KeyOrigin::Server {
-                open.command.command.key = self.keys.make(self.seen);
-            }
+        }
+        if open.command.command.origin == KeyOrigin::Server && (open.sent == 0 || hooks::is_planted("m41")) {
+            open.command.command.key = self.keys.make(self.seen);
         }
         (open.place, open.sent_at) = (place, now.at);
         open.sent += 1;
@@ -362,7 +367,11 @@ impl Requests {
     /// The link to a peer was lost: what was forwarded to it may be lost too.
     pub fn handle_unreachable(&mut self, peer: ReplicaId, now: Tick) {
         let lost = self.sent(|place| matches!(place, Place::Forwarded { to, .. } if to == peer));
-        lost.into_iter().for_each(|id| self.give_up(id, Place::Pausing { until: now.plus(PAUSE_TICKS) }));
+        let pause = Place::Pausing { until: now.plus(PAUSE_TICKS) };
+        if hooks::is_planted("m38") {
+            return lost.into_iter().for_each(|id| self.place(id, pause));
+        }
+        lost.into_iter().for_each(|id| self.give_up(id, pause));
     }
 
     /// Something became of a proposal.
@@ -442,6 +451,9 @@ impl Requests {
     fn answer(&mut self, id: RequestId, outcome: &Outcome) {
         let Some(mut open) = self.close(id) else { return };
         let answered = Answered { key: open.command.command.key, outcome: outcome.clone() };
+        if hooks::is_planted("m35") {
+            open.waiters.truncate(1);
+        }
         open.waiters.drain(..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
     }
 

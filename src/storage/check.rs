@@ -5,6 +5,7 @@ use sha2::Digest;
 use super::schema::Newest;
 use crate::{
     durable::{CHUNK_BYTES, Entry, Founders, HardState, Identity, Snapshot, SnapshotMeta},
+    hooks,
     types::{Index, ReplicaId, Term},
 };
 
@@ -37,7 +38,7 @@ impl Tail {
         if entry.index != index.next() {
             return Err(format!("entry {} does not follow entry {index}", entry.index));
         }
-        if entry.term < term {
+        if entry.term < term && !hooks::is_planted("m18") {
             return Err(format!("entry {} has term {}, below term {term} of the one before", entry.index, entry.term));
         }
         if entry.index == self.snapshot.0 && entry.term != self.snapshot.1 {
@@ -129,7 +130,7 @@ pub(super) fn check_founders(identity: &Identity, founders: &Founders) -> Result
         return Err(format!("the founders are of cluster {}, not {}", founders.cluster, identity.cluster));
     }
     match founders.disks.get(&identity.replica) {
-        Some(disk) if *disk != identity.disk => {
+        Some(disk) if *disk != identity.disk && !hooks::is_planted("m25") => {
             Err(format!("the founders know replica {} with disk {disk}, not {}", identity.replica, identity.disk))
         }
         // A replica that is no founder joined later.

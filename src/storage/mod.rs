@@ -57,12 +57,13 @@ pub use error::{OpenError, StoreError};
 pub use progress::{Phase, Progress};
 
 use crate::{
-    durable::{Identity, Recovered, Staging, WriteSet},
+    durable::{Identity, Recovered, SnapshotWrite, Staging, WriteSet},
+    hooks,
     types::{ClusterId, Index, ReplicaId, ShardId},
 };
 use check::check_meta;
 use progress::{Meter, Metered};
-use schema::{ABOUT, CHUNKS, FORMAT, FORMAT_KEY, STATE, Slot};
+use schema::{ABOUT, CHUNKS, FORMAT, FORMAT_KEY, LOG, STATE, Slot, log_key};
 use staging::Staged;
 use standing::Standing;
 use write::Writer;
@@ -131,7 +132,7 @@ impl Store {
         // redb trusts what was closed cleanly, and may panic if it should not have; so every page is checked as it is
         // opened. A check after that would find nothing: what can be mended without loss, such as the list of free
         // pages, is mended by then, and nothing else is.
-        let database = builder().set_check_integrity_on_open(true).create_with_backend(backend)?;
+        let database = builder().set_check_integrity_on_open(!hooks::is_planted("m22")).create_with_backend(backend)?;
         meter.begin(Phase::Loading);
         let reading = database.begin_read()?;
         read::check_format(&reading)?;
@@ -156,6 +157,12 @@ impl Store {
         self.attempt(|store| {
             if sets.iter().all(is_empty) {
                 return Ok(());
+            }
+            if hooks::is_planted("m20") && sets.iter().all(|set| set.snapshot.is_none() && set.founding.is_none()) {
+                return store.commit_halves(sets);
+            }
+            if hooks::is_planted("m21") {
+                store.cut_log_early(sets)?;
             }
             let mut standing = store.standing.clone();
             store.transact(sets.iter().any(is_promise), |transaction| {
@@ -275,9 +282,43 @@ impl Store {
     ) -> Result<T, StoreError> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_two_phase_commit(in_two_phases);
+        if hooks::is_planted("m19") && !in_two_phases {
+            transaction.set_durability(redb::Durability::None).expect("there are no savepoints");
+        }
         let filled = fill(&transaction)?;
         transaction.commit()?;
         Ok(filled)
+    }
+
+    /// The planted bug m20: the entries in a transaction of their own, then what raft promised.
+    fn commit_halves(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
+        let entries = |set: &WriteSet| WriteSet { hard_state: None, ..set.clone() };
+        let promises = |set: &WriteSet| WriteSet { entries: Vec::new(), ..set.clone() };
+        let mut standing = self.standing.clone();
+        for half in [sets.iter().map(entries).collect::<Vec<_>>(), sets.iter().map(promises).collect()] {
+            self.transact(half.iter().any(is_promise), |transaction| {
+                let mut writer = Writer::new(transaction, &self.identity)?;
+                half.iter().try_for_each(|set| writer.write(&mut standing, set))
+            })?;
+            hooks::crash_point("in_commit");
+        }
+        self.standing = standing;
+        Ok(())
+    }
+
+    /// The planted bug m21: what a snapshot makes superfluous leaves the log in a transaction before the snapshot's.
+    fn cut_log_early(&self, sets: &[WriteSet]) -> Result<(), StoreError> {
+        let cut = sets.iter().find_map(|set| match &set.snapshot {
+            Some(SnapshotWrite::Taken { truncated, .. }) => Some(truncated.0),
+            _ => None,
+        });
+        let Some(cut) = cut else { return Ok(()) };
+        let newest = &self.standing.founded()?.newest;
+        let [first, last] =
+            [Index(0), Index(cut.0.saturating_sub(1))].map(|index| log_key(self.identity.shard, newest.log, index));
+        self.transact(false, |transaction| Ok(transaction.open_table(LOG)?.retain_in(first..=last, |_, _| false)?))?;
+        hooks::crash_point("in_commit");
+        Ok(())
     }
 
     /// Does what writes. An error is final.

@@ -27,18 +27,22 @@ use madsim::{task::NodeId, time::TimeHandle};
 use tombola::{
     api::Vitals,
     durable::{FoundingWrite, Recovered, RecoveredState, SnapshotWrite, WriteSet},
-    pool::{Action, Actor, Digests, DrawSeq, PoolId},
+    pool::{Action, Actor, Batch, Digests, DrawSeq, PoolId},
     runtime::PeerFrame,
-    types::ReplicaId,
+    types::{Index, Millis, ReplicaId},
 };
 
 use self::lives::Lives;
 use crate::{
     check::{
-        Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation, bounds::BoundsCheck,
-        matching::MatchingCheck, promise::PromiseCheck,
+        Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation,
+        bounds::BoundsCheck,
+        matching::MatchingCheck,
+        promise::PromiseCheck,
+        time::{ClockOf, TimeCheck},
     },
-    plan::{Plan, When},
+    clock::START_MS,
+    plan::{ClockOptions, FaultKind, Plan, When},
     store::Writing,
     trace::Trace,
 };
@@ -66,6 +70,7 @@ struct Pages {
     bounds: BoundsCheck,
     matching: MatchingCheck,
     promises: PromiseCheck,
+    time: TimeCheck,
     /// What was handed to each node's store and is not reported yet.
     handed: BTreeMap<ReplicaId, Vec<WriteSet>>,
     /// The first that was seen beside the history.
@@ -98,6 +103,7 @@ impl Book {
             bounds: BoundsCheck::new(plan.options.snapshots),
             matching: MatchingCheck::default(),
             promises: PromiseCheck::new(plan.options.clocks.len()),
+            time: TimeCheck::new(clocks(plan)),
             handed: BTreeMap::new(),
             violation: None,
             marks: BTreeMap::new(),
@@ -181,11 +187,10 @@ impl Book {
         }
     }
 
-    /// A node shows how it does.
-    pub fn vitals(&self, node: ReplicaId, vitals: &Vitals) {
-        let pages = &mut *self.pages();
-        let result = pages.bounds.vitals(node, vitals);
-        pages.note(result);
+    /// A node shows how it does, when nobody asks it for anything.
+    pub fn idle(&self, node: ReplicaId, vitals: &Vitals) -> Result<(), Violation> {
+        let bounds = &self.pages().bounds;
+        bounds.vitals(node, vitals).and(bounds.idle(node, vitals))
     }
 
     /// A caller asks for something.
@@ -262,6 +267,17 @@ impl Book {
     }
 }
 
+/// How the voters' clocks go, in the order of their ids.
+fn clocks(plan: &Plan) -> Vec<ClockOf> {
+    let jumps = |id| plan.faults.iter().any(|fault| matches!(fault.what, FaultKind::Step { node, .. } if node == id));
+    let clock = |(id, clock): (u64, &ClockOptions)| ClockOf {
+        start: Millis(START_MS.saturating_add_signed(clock.offset_ms)),
+        rate_ppm: clock.rate_ppm,
+        is_steady: !jumps(ReplicaId(id)),
+    };
+    (1..).zip(&plan.options.clocks).map(clock).collect()
+}
+
 impl Pages {
     fn history(&mut self) -> &mut History {
         self.history.as_mut().expect("nothing comes in once it is judged")
@@ -274,6 +290,15 @@ impl Pages {
 
     fn note(&mut self, result: Result<(), Violation>) {
         self.violation = self.violation.take().or(result.err());
+    }
+
+    /// A node applied an entry: may it have this time?
+    fn applied(&mut self, index: Index, data: &[u8]) {
+        if let Ok(batch) = Batch::decode(data) {
+            let elapsed_ms = TimeHandle::current().elapsed().as_millis() as u64;
+            let result = self.time.applied(index, batch.time, elapsed_ms);
+            self.note(result);
+        }
     }
 
     /// A WriteSet of a node is durable.

@@ -47,6 +47,7 @@ impl Watcher for Book {
         let Some(who) = pages.lives.on(node()).map(|life| life.who) else { return };
         let entry = Entry { index, term, kind: EntryKind::Normal, data: data.clone() };
         pages.history().applied(who, &entry);
+        pages.applied(index, data);
     }
 
     fn restored(&self, index: Index) {

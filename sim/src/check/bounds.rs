@@ -53,6 +53,17 @@ impl BoundsCheck {
         Err(Violation::new(NAME, "waiting commands", detail))
     }
 
+    /// A node shows how it does, long after the last caller gave up.
+    pub fn idle(&self, node: ReplicaId, vitals: &Vitals) -> Result<(), Violation> {
+        let Vitals { waiting_commands, waiting_bytes, .. } = vitals;
+        if (*waiting_commands, *waiting_bytes) == (0, 0) {
+            return Ok(());
+        }
+        let detail =
+            format!("nobody asks, and in node {node} {waiting_commands} commands of {waiting_bytes} bytes wait");
+        Err(Violation::new(NAME, "nothing is left behind", detail))
+    }
+
     /// A node begins a life with what its store has.
     pub fn recovered(&mut self, node: ReplicaId, recovered: &Recovered) {
         let log = match &recovered.state {

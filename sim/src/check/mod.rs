@@ -17,6 +17,7 @@
 //! | [`promise`] | what was said is kept | what leaves a node is not durable, or is not there after a crash |
 //! | [`durable`] | durable | what was answered is not in what is left |
 //! | [`phantom`] | nothing invented | a command was applied that nobody sent, or whose senders were told it never would be |
+//! | [`time`] | nobody's clock alone | cluster time is ahead of all clocks but one |
 //! | [`bounds`] | bounded | more waits in a node than may, or a log is not cut |
 //! | [`live`] | alive | a healed quorum decides nothing |
 //! | [`draw`] | fair | awards are not by weight (pooled over many histories) |
@@ -40,6 +41,7 @@ pub mod phantom;
 pub mod promise;
 pub mod raft;
 pub mod stock;
+pub mod time;
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
-use tombola::{replica::Status, types::ReplicaId};
+use tombola::{api::Vitals, replica::Status, types::ReplicaId};
 
 use super::World;
 use crate::{
@@ -41,6 +41,28 @@ impl World {
                 Err(_) => sleep(ASK_EVERY).await,
             }
         }
+    }
+
+    /// Once nobody asks for anything any more, nothing waits in any node of the core.
+    pub(super) async fn check_idle(&self) -> Result<(), Failure> {
+        let until = Instant::now() + WITHIN;
+        for id in self.core() {
+            loop {
+                self.look()?;
+                let Some(vitals) = self.vitals(id).await else { break };
+                match self.around.book.idle(id, &vitals) {
+                    Ok(()) => break,
+                    Err(violation) if Instant::now() >= until => return Err(violation.into()),
+                    Err(_) => sleep(ASK_EVERY).await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn vitals(&self, id: ReplicaId) -> Option<Vitals> {
+        let handle = self.lock().machines[&id].handle()?;
+        timeout(ASK_EVERY, handle.vitals()).await.ok()?.ok()
     }
 
     /// A client asks the core; the world looks after its machines meanwhile.

@@ -237,6 +237,13 @@ impl World {
         match fault {
             FaultKind::Rot { at, down_ms, .. } => {
                 self.note(node, "rot");
+                // A store that was closed is believed more than one that was not: every other node is stopped before.
+                let handle = self.lock().machines[&node].handle();
+                if let Some(handle) =
+                    handle.filter(|_| chance::number(at, "stopped before it rots", &[node.0]) % 2 == 0)
+                {
+                    let _ = tokio::time::timeout(Duration::from_secs(30), handle.stop()).await;
+                }
                 self.cut_power(node, Keep::All);
                 let rotten = disk.rot(at);
                 self.around.trace.event(self.begun.elapsed(), node.0, "rot", format_args!("{rotten:?}"));
@@ -258,6 +265,7 @@ impl World {
                 self.note(node, "lost disk");
                 self.cut_power(node, Keep::All);
                 disk.wipe();
+                self.lock().machines.get_mut(&node).expect("every voter has one").is_emptied = true;
                 self.restart_at(node, 500);
             }
         }

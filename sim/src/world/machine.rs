@@ -84,6 +84,8 @@ pub struct Machine {
     pub life: Option<Life>,
     /// It is kept down: what its disk has lost would break a promise, or a human has to replace it.
     pub is_out: bool,
+    /// Its disk was lost, and another one put in: nothing but the cluster keeps the node out.
+    pub is_emptied: bool,
     /// It stands still.
     pub is_paused: bool,
     incarnations: u64,
@@ -99,6 +101,7 @@ impl Machine {
             clock: WallClock::new(plan.options.clocks[at]),
             life: None,
             is_out: false,
+            is_emptied: false,
             is_paused: false,
             incarnations: 0,
         }
@@ -117,6 +120,7 @@ impl Machine {
             incarnation,
             place,
             disk: self.disk.clone(),
+            is_emptied: self.is_emptied,
             environment: environment(&around.plan, self.id, incarnation, self.clock.clone()),
             around: around.clone(),
             state: state.clone(),
@@ -160,6 +164,7 @@ struct Birth {
     incarnation: u64,
     place: NodeId,
     disk: Disk,
+    is_emptied: bool,
     environment: SimEnvironment,
     around: Surroundings,
     state: Arc<Mutex<State>>,
@@ -186,8 +191,8 @@ impl Birth {
             Ok(opened) => opened,
             Err(error) => return End::Unopened(error.to_string()),
         };
-        let Self { id, incarnation, place, disk, environment, around, state } = self;
-        if !around.book.started(id, incarnation, place, &recovered) {
+        let Self { id, incarnation, place, disk, is_emptied, environment, around, state } = self;
+        if !around.book.started(id, incarnation, place, &recovered) && !is_emptied {
             return End::Unopened("what this node had promised is gone with what was damaged".to_owned());
         }
         let plan = &around.plan;

@@ -107,7 +107,10 @@ impl World {
         network.watch(Box::new(move |from, _to, frame| frames.sent(from, frame)));
         hooks::install(Some(Arc::new(book.clone())));
         let voters: Vec<_> = (1..=plan.options.voters).map(ReplicaId).collect();
-        let machines = voters.iter().map(|id| (*id, Machine::new(*id, &plan))).collect();
+        let machines: BTreeMap<_, _> = voters.iter().map(|id| (*id, Machine::new(*id, &plan))).collect();
+        // Not the product's bug but the simulator's own: does anybody see it?
+        let is_fence_off = hooks::is_planted("m24");
+        machines.values().for_each(|machine: &Machine| machine.disk.set_fence_off(is_fence_off));
         let inner = Inner {
             machines,
             atlas: Atlas::new(voters.iter().copied()),
@@ -145,6 +148,7 @@ impl World {
         self.look_after(Duration::from_millis(self.plan().options.quiet_ms)).await?;
         self.heal();
         self.check_alive("after healing", &self.core(), ending::PROBER).await?;
+        self.check_idle().await?;
         self.cycle_power().await?;
         self.take_survivors().await
     }
@@ -161,6 +165,7 @@ impl World {
 
     /// Looks once after everything.
     fn look(&self) -> Result<(), Failure> {
+        self.check_disks()?;
         if let Some(violation) = self.around.book.violation() {
             return Err(violation.into());
         }
@@ -183,6 +188,17 @@ impl World {
             due
         };
         due.into_iter().for_each(|id| self.start(id));
+        Ok(())
+    }
+
+    /// No life that is over has changed a disk: else nothing that was seen proves anything.
+    fn check_disks(&self) -> Result<(), Failure> {
+        for (id, machine) in &self.lock().machines {
+            if let Err(changes) = machine.disk.check() {
+                let detail = format!("lives of node {id} that were over changed its disk {changes} times");
+                return Err(Failure { kind: FailureKind::Harness, checker: "disk".to_owned(), detail });
+            }
+        }
         Ok(())
     }
 
@@ -264,7 +280,7 @@ impl World {
         let disks: Vec<_> = self.lock().machines.values().map(|machine| machine.disk.counts()).collect();
         let others = disks.into_iter().chain([self.around.network.counts()]);
         others.flatten().for_each(|(kind, count)| *faults.entry(kind).or_default() += count);
-        let judged = match failure {
+        let judged = match failure.or(self.check_disks().err()) {
             Some(failure) => Err(failure),
             None => self.around.book.finish().map_err(Failure::from),
         };

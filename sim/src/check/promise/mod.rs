@@ -14,7 +14,8 @@
 //! Together they keep every promise to the end: it is in the outline when made, no write takes it out, and no crash does.
 //!
 //! **Damaged disks** may lose what they promised. Then they are told apart, not refused: a node that lost something must not
-//! go on as if it had not, and whoever runs the cluster has to leave it down.
+//! go on as if it had not. Whoever runs the cluster has to leave it down, or the cluster to leave it out: it promises
+//! nothing any more.
 
 mod kept;
 #[cfg(test)]
@@ -60,6 +61,8 @@ pub struct PromiseCheck {
     voters: usize,
     nodes: BTreeMap<ReplicaId, Node>,
     damaged: BTreeSet<ReplicaId>,
+    /// Who started without something that it had promised to keep.
+    forgetful: BTreeSet<ReplicaId>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -97,7 +100,7 @@ impl Node {
 impl PromiseCheck {
     /// Nothing was said so far; there are so many voters.
     pub fn new(voters: usize) -> Self {
-        Self { voters, nodes: BTreeMap::new(), damaged: BTreeSet::new() }
+        Self { voters, nodes: BTreeMap::new(), damaged: BTreeSet::new(), forgetful: BTreeSet::new() }
     }
 
     /// A WriteSet is handed to the store of a node.
@@ -127,6 +130,7 @@ impl PromiseCheck {
         let difference = difference(&before, &found);
         state.kept = found;
         if self.damaged.contains(&node) {
+            self.forgetful.insert(node);
             return Ok(false);
         }
         let detail = format!("replica {node} starts, and of what was reported durable {difference}");
@@ -150,6 +154,10 @@ impl PromiseCheck {
 
     /// A node promises something.
     pub fn promised(&mut self, node: ReplicaId, promise: &Promise) -> Result<(), Violation> {
+        if self.forgetful.contains(&node) {
+            let detail = format!("replica {node}, which has forgotten what it had promised, promises {promise:?}");
+            return Err(broken("who has forgotten a promise makes none", detail));
+        }
         let decided = match promise {
             Promise::Decided(index) => self.holders(*index) > self.voters / 2,
             _ => true,
