@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     durable::{Founders, FoundingWrite, HardState, Identity, Snapshot, SnapshotMeta, WriteSet},
+    hooks,
     pool::{Limits, StateMachine},
     types::{DiskId, Index, ReplicaId, Term},
 };
@@ -268,6 +269,7 @@ impl Founding {
             return Err(FoundingRefused::OtherFounders { peer: from });
         }
         if founders.disks.get(&self.identity.replica) != Some(&self.identity.disk) {
+            hooks::sometimes("id_reuse_refused");
             return Err(FoundingRefused::OtherDisk { replica: self.identity.replica, peer: from });
         }
         match &self.stage {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::{self, DecodeError},
     durable::{Founders, Identity},
+    hooks,
     transport::HELLO_BYTES_MAX,
     types::{ClusterId, DiskId, Genesis, ReplicaId, ShardId},
 };
@@ -163,6 +164,7 @@ impl Introductions {
         if let Some(&ours) = self.disks.get(&peer)
             && theirs.disk != ours
         {
+            hooks::sometimes("id_reuse_refused");
             return Err(Unacceptable::Disk { replica: peer, theirs: theirs.disk, ours });
         }
         self.met.insert(peer, hello);

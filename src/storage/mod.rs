@@ -58,6 +58,7 @@ pub use progress::{Phase, Progress};
 
 use crate::{
     durable::{Identity, Recovered, Staging, WriteSet},
+    hooks,
     types::{ClusterId, Index, ReplicaId, ShardId},
 };
 use check::check_meta;
@@ -310,6 +311,6 @@ fn is_promise(set: &WriteSet) -> bool {
 
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES_MAX);
+    builder.set_cache_size(hooks::cache_bytes(CACHE_BYTES_MAX));
     builder
 }

@@ -4,9 +4,9 @@ use super::{Scene, Swarm, at};
 use crate::plan::{Dice, Fault, FaultKind, Keep, When};
 
 /// Where the code offers to lose power, with how often a node comes there in a run at most, roughly.
-pub(super) const POINTS: [(&str, u64); 11] = [
+pub(super) const POINTS: [(&str, u64); 10] = [
     ("before_commit", 1_000),
-    ("in_commit", 1_000),
+    ("in_commit", 10_000),
     ("after_commit_before_report", 1_000),
     ("after_report_before_send", 1_000),
     ("after_send", 1_000),
@@ -15,7 +15,6 @@ pub(super) const POINTS: [(&str, u64); 11] = [
     ("snapshot_staged", 6),
     ("snapshot_installed_before_restore", 4),
     ("compacted", 20),
-    ("conf_applied", 2),
 ];
 
 pub(super) fn draw(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
