@@ -35,7 +35,7 @@ use tombola::{
 
 use self::{
     lives::{Lives, Shipment},
-    rare::{Rare, has_lonely_tail, is_rolled_back},
+    rare::{Rare, is_rolled_back},
 };
 use crate::{
     chance,

@@ -225,6 +225,11 @@ impl Disk {
         self.platter().is_full = is_full;
     }
 
+    /// Has it no more room?
+    pub fn is_full(&self) -> bool {
+        self.platter().is_full
+    }
+
     /// Syncs say that they did, and do not, until power is cut; or they do again.
     pub fn lie(&self, lies: bool) {
         self.platter().lies = lies;

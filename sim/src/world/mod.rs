@@ -228,8 +228,8 @@ impl World {
     /// Those whose disk was full, and that serve again.
     fn welcome_back(&self) {
         let mut inner = self.lock();
-        let back = inner.machines.values_mut().filter(|machine| machine.was_full && machine.handle().is_some());
-        back.for_each(|machine| {
+        let machines = inner.machines.values_mut().filter(|machine| machine.was_full && !machine.disk.is_full());
+        machines.filter(|machine| machine.handle().is_some()).for_each(|machine| {
             machine.was_full = false;
             self.around.book.mark("disk_full_then_recovery");
         });
