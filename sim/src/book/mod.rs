@@ -49,7 +49,7 @@ use crate::{
 };
 
 /// Memory of a store for pages, `None` as usual: with little, pages are written before they have to be, and read again.
-const CACHES_BYTES: [Option<usize>; 6] = [None, None, None, None, Some(256 << 10), Some(64 << 10)];
+const CACHES_BYTES: [Option<usize>; 6] = [None, None, None, Some(64 << 10), Some(32 << 10), Some(8 << 10)];
 
 /// What is called when a node comes to a planned crash point for the planned time.
 pub type OnHit = Box<dyn Fn(ReplicaId, &'static str, u32) + Send>;
@@ -133,7 +133,7 @@ impl Book {
     }
 
     /// A node begins a life on that madsim node, with what its disk has. Before its first task is spawned. `false` if its
-    /// disk is damaged, and what it lost was promised.
+    /// disk is damaged, and of what it promised something is lost, but not all.
     pub fn started(&self, node: ReplicaId, incarnation: u64, on: NodeId, recovered: &Recovered) -> bool {
         let pages = &mut *self.pages();
         let life = Incarnation { replica: node, number: incarnation };
@@ -159,7 +159,8 @@ impl Book {
         let result = pages.matching.recovered(node, recovered);
         pages.note(result);
         pages.line(node.0, "start", format_args!("life={incarnation} snap={snapshot}"));
-        has_kept
+        // Who comes with an empty disk is for the product to refuse.
+        has_kept || matches!(recovered.state, RecoveredState::Unfounded { .. })
     }
 
     /// A node's life is over: nothing that it does counts any more.

@@ -159,7 +159,12 @@ impl Receiving {
             }
             // raft needs what is staged now.
             Some(Incoming { phase: Phase::Installing, .. }) => {}
-            _ => self.begin(from, shipment, message, meta, now),
+            current => {
+                if current.is_some() {
+                    hooks::sometimes("snapshot_aborted_midway");
+                }
+                self.begin(from, shipment, message, meta, now);
+            }
         }
     }
 

@@ -26,6 +26,14 @@ pub(super) fn draw(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
         let count = dice.between(1, 10);
         faults.extend((0..count).map(|_| crash_point(&mut dice, scene)));
     }
+    if let Some(mut dice) = swarm.on("crash at a snapshot") {
+        // So few come there that each may.
+        for node in &scene.nodes {
+            let point = dice.pick(&["snapshot_staged", "snapshot_installed_before_restore"]).to_owned();
+            let (when, keep, down_ms) = (When::Hit { point, nth: 1 }, keep(&mut dice), down(&mut dice));
+            faults.push(Fault { when, what: FaultKind::Crash { node: *node, keep, down_ms } });
+        }
+    }
     if let Some(mut dice) = swarm.on("crash of many") {
         let count = dice.between(1, 2);
         for time in dice.moments(count, scene.end) {
@@ -71,5 +79,5 @@ fn keep(dice: &mut Dice) -> Keep {
 }
 
 fn down(dice: &mut Dice) -> u64 {
-    dice.skewed(10, 8_000)
+    dice.skewed(10, 16_000)
 }
