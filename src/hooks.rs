@@ -33,6 +33,16 @@ pub fn applied(_index: Index, _term: Term, _data: &Bytes) {}
 #[inline(always)]
 pub fn restored(_index: Index) {}
 
+/// A key was answered out of memory, with what it was told at this index.
+#[inline(always)]
+pub fn remembered(_index: Index) {}
+
+/// Most memory of a store for pages, for those who usually have so much.
+#[inline(always)]
+pub const fn cache_bytes(usual: usize) -> usize {
+    usual
+}
+
 /// A turn of a node's loop is over.
 #[inline(always)]
 pub fn turned(_status: impl FnOnce() -> Status) {}

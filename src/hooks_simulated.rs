@@ -25,6 +25,10 @@ pub trait Watcher {
     fn applied(&self, index: Index, term: Term, data: &Bytes);
     /// A replica goes on from a state of this index.
     fn restored(&self, index: Index);
+    /// A key was answered out of memory, with what it was told at this index.
+    fn remembered(&self, index: Index);
+    /// Most memory of a store for pages, for those who usually have so much.
+    fn cache_bytes(&self, usual: usize) -> usize;
     /// A turn of a node's loop is over.
     fn turned(&self, status: Status);
 }
@@ -66,6 +70,16 @@ pub fn applied(index: Index, term: Term, data: &Bytes) {
 /// A replica goes on from a state of this index: at its start, or when a snapshot was installed.
 pub fn restored(index: Index) {
     watch(|watcher| watcher.restored(index));
+}
+
+/// A key was answered out of memory, with what it was told at this index.
+pub fn remembered(index: Index) {
+    watch(|watcher| watcher.remembered(index));
+}
+
+/// Most memory of a store for pages, for those who usually have so much.
+pub fn cache_bytes(usual: usize) -> usize {
+    watch(|watcher| watcher.cache_bytes(usual)).unwrap_or(usual)
 }
 
 /// A turn of a node's loop is over.

@@ -33,6 +33,8 @@ pub enum Writing<'a> {
     Handed(&'a [WriteSet]),
     /// All that were handed are reported durable.
     Durable,
+    /// The last chunk of a peer's snapshot is.
+    Staged,
 }
 
 /// Who follows what is written.
@@ -77,7 +79,11 @@ impl SimStore {
         if is_commit {
             self.disk.begin_commit();
         }
+        let failed = self.disk.failures();
         let result = work(&mut self.store).map_err(|error| PersistError(error.to_string()));
+        if result.is_ok() && self.disk.failures() > failed {
+            hooks::sometimes("write_error_absorbed");
+        }
         if is_commit {
             self.disk.end_commit();
         }
@@ -152,6 +158,9 @@ impl Persist for SimStore {
         let is_last = chunk.len() < CHUNK_BYTES || self.chunks == Some(number + 1);
         self.call(true, |store| store.stage(number, &chunk)).await?;
         if is_last {
+            if self.chunks.is_some() {
+                (self.follower)(Writing::Staged);
+            }
             self.crash_point("snapshot_staged").await;
         }
         Ok(())
@@ -208,7 +217,7 @@ mod tests {
             let mut store = opened(&Disk::new(1, NODE), 1).followed_by(Box::new(move |writing| {
                 told.lock().unwrap().push(match writing {
                     Writing::Handed(sets) => sets.len(),
-                    Writing::Durable => 0,
+                    Writing::Durable | Writing::Staged => 0,
                 });
             }));
             for _ in 0..20 {

@@ -15,7 +15,10 @@ use super::{
     state::Pool,
     verdict::Verdict,
 };
-use crate::types::{HistoryDigest, Index, Millis, StateDigest};
+use crate::{
+    hooks,
+    types::{HistoryDigest, Index, Millis, StateDigest},
+};
 
 /// Most pools of a group.
 pub const POOLS_MAX: usize = 1_024;
@@ -116,11 +119,18 @@ impl StateMachine {
         if let Some(record) = self.keys.find(&command.pool, &command.key) {
             if record.fingerprint() == fingerprint {
                 moment.answers.add(true, record.told_bytes());
-                return self.tell_again(&command.pool, record.decode().expect("what was stored can be read"));
+                let told = record.decode().expect("what was stored can be read");
+                let outcome = self.tell_again(&command.pool, told);
+                hooks::remembered(outcome.index);
+                return outcome;
             }
+            hooks::sometimes("key_reuse_refused");
             return self.tell(command, moment, Verdict::Plain(Err(Refusal::KeyReused)));
         }
         if let Err(refusal) = self.keys.admit(command, moment.now) {
+            if matches!(refusal, Refusal::KeyExpired { .. }) {
+                hooks::sometimes("late_replay_refused");
+            }
             return self.tell(command, moment, Verdict::Plain(Err(refusal)));
         }
         let verdict = self.execute(command, moment, first_step);

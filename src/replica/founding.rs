@@ -269,6 +269,7 @@ impl Founding {
             return Err(FoundingRefused::OtherFounders { peer: from });
         }
         if founders.disks.get(&self.identity.replica) != Some(&self.identity.disk) && !hooks::is_planted("m25") {
+            hooks::sometimes("id_reuse_refused");
             return Err(FoundingRefused::OtherDisk { replica: self.identity.replica, peer: from });
         }
         match &self.stage {

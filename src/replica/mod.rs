@@ -283,6 +283,9 @@ impl Replica {
         if self.raft.is_restoring() {
             self.received = Some((meta, machine));
         } else {
+            if self.raft.log().term_at(meta.index) == Some(meta.term) {
+                hooks::sometimes("snapshot_fast_forwarded");
+            }
             self.discard(&message, machine);
         }
         Ok(())
@@ -365,6 +368,7 @@ impl Replica {
                 }
                 Durable::Installed { number, messages, machine } => {
                     self.raft.on_persisted(number);
+                    hooks::crash_point("snapshot_installed_before_restore");
                     self.restore(*machine);
                     self.send(messages);
                 }
@@ -384,6 +388,7 @@ impl Replica {
     /// The state is that of a peer's snapshot from now on, which is durable.
     fn restore(&mut self, machine: StateMachine) {
         let index = machine.applied();
+        hooks::sometimes("snapshot_installed");
         let before = self.applied.restore(machine);
         self.raft.on_applied(index);
         self.snapshots.restored();
@@ -507,6 +512,9 @@ impl Replica {
     /// Appends to the log, and answers whoever waits for an entry that is not there any more.
     fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
+        if Index(first.index) <= self.raft.log().last() {
+            hooks::sometimes("conflicting_suffix_truncated");
+        }
         self.raft.log_mut().append(entries);
         let log = self.raft.log();
         let superseded = self.proposals.overwritten(Index(first.index), |index| log.term_at(index));
@@ -515,6 +523,7 @@ impl Replica {
 
     fn apply(&mut self, entry: &Entry) -> Result<(), BrokenInvariant> {
         let outcomes = self.applied.apply(entry)?;
+        hooks::crash_point("after_apply_before_reply");
         self.snapshots.applied(entry.data.len() as u64);
         let answers = self.proposals.applied(Index(entry.index), Term(entry.term), outcomes);
         self.answer(answers);

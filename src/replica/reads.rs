@@ -90,6 +90,9 @@ impl Reads {
     /// replica knows; `None` when a question would be dropped. A question to another leader or term is given up.
     pub fn ask(&mut self, leader: Option<ReplicaId>, term: Term) -> Option<[u8; READ_CONTEXT_BYTES]> {
         if self.attempt.as_ref().is_some_and(|attempt| (Some(attempt.leader), attempt.term) != (leader, term)) {
+            if self.attempt.as_ref().is_some_and(|attempt| attempt.leader == self.me && !attempt.reads.is_empty()) {
+                hooks::sometimes("stale_leader_read_refused");
+            }
             self.give_up();
         }
         let leader = leader?;
@@ -128,6 +131,9 @@ impl Reads {
     /// Puts the reads of the question that is out back among those that wait for one.
     fn give_up(&mut self) {
         if let Some(mut attempt) = self.attempt.take() {
+            if !attempt.reads.is_empty() {
+                hooks::sometimes("read_retried_with_new_context");
+            }
             self.waiting.append(&mut attempt.reads);
         }
     }

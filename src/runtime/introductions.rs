@@ -165,6 +165,7 @@ impl Introductions {
             && theirs.disk != ours
             && !hooks::is_planted("m25")
         {
+            hooks::sometimes("id_reuse_refused");
             return Err(Unacceptable::Disk { replica: peer, theirs: theirs.disk, ours });
         }
         self.met.insert(peer, hello);

@@ -241,6 +241,7 @@ impl Requests {
         let Command { key, origin, .. } = command.command;
         let twin = self.keyed.get(&key).copied().filter(|id| self.open[id].command.command == command.command);
         if let Some(id) = twin {
+            hooks::sometimes("duplicate_attached_in_flight");
             waiter.permit.step_aside();
             self.alarms.entry(waiter.deadline).or_default().push(id);
             self.open.get_mut(&id).expect("keys are those of open requests").waiters.push(waiter);

@@ -132,7 +132,10 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     fn turn(&mut self, event: Event) -> Result<bool, Stopped> {
         match event {
             Event::Stop => self.begin_to_stop(),
-            Event::Persisted(report) => self.step(Input::Persisted { number: report? })?,
+            Event::Persisted(report) => {
+                hooks::crash_point("after_report_before_send");
+                self.step(Input::Persisted { number: report? })?;
+            }
             Event::Done(done) => self.handle_done(done)?,
             Event::Network(transport::Event::Frame { from, frame }) => self.handle_frame(from, &frame)?,
             Event::Network(transport::Event::Unreachable { peer }) => self.handle_unreachable(peer)?,
@@ -172,7 +175,10 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     fn drain_outputs(&mut self) -> Result<(), Stopped> {
         while let Some(output) = self.replica.poll_output() {
             match output {
-                Output::Send { to, message } => _ = self.station.send(to, PeerMessage::Raft(message)),
+                Output::Send { to, message } => {
+                    self.station.send(to, PeerMessage::Raft(message));
+                    hooks::crash_point("after_send");
+                }
                 Output::Persist(write) => {
                     if write.snapshot.is_some() {
                         self.station.snapshots.handle_flip();

@@ -351,6 +351,6 @@ fn is_promise(set: &WriteSet) -> bool {
 
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES_MAX);
+    builder.set_cache_size(hooks::cache_bytes(CACHE_BYTES_MAX));
     builder
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use madsim::task::NodeId;
-use tombola::{replica::Status, types::ReplicaId};
+use tombola::{
+    replica::Status,
+    types::{Index, ReplicaId},
+};
 
 use crate::check::Incarnation;
 
@@ -16,28 +19,61 @@ pub struct Lives {
     present: BTreeMap<ReplicaId, NodeId>,
 }
 
+/// How far a life has come with a peer's snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shipment {
+    /// Nowhere.
+    None,
+    /// It is staged.
+    Staged,
+    /// It is installed, and the replica has not gone on from it.
+    Installed,
+}
+
 /// One life.
 pub struct Life {
     /// Whose.
     pub who: Incarnation,
     /// What it showed last.
     pub shown: Option<Status>,
+    /// As it showed last, it leads with entries that nobody has acknowledged.
+    pub has_lonely_tail: bool,
+    /// What the node had applied before this life.
+    pub applied_before: Index,
+    /// The state that it went on from last.
+    pub restored: Index,
+    /// How far it has come with a peer's snapshot.
+    pub shipment: Shipment,
     is_over: bool,
 }
 
 impl Lives {
     /// A life begins; an earlier one of the same node is over.
-    pub fn start(&mut self, on: NodeId, who: Incarnation) {
+    pub fn start(&mut self, on: NodeId, who: Incarnation, applied_before: Index) {
         self.end(who.replica);
-        self.by_place.insert(on, Life { who, shown: None, is_over: false });
+        let (restored, shipment) = (Index(0), Shipment::None);
+        let life =
+            Life { who, shown: None, has_lonely_tail: false, applied_before, restored, shipment, is_over: false };
+        self.by_place.insert(on, life);
         self.present.insert(who.replica, on);
     }
 
     /// A node's present life is over, if there is one.
-    pub fn end(&mut self, node: ReplicaId) -> Option<Incarnation> {
+    pub fn end(&mut self, node: ReplicaId) -> Option<&Life> {
         let life = self.by_place.get_mut(&self.present.remove(&node)?)?;
         (life.is_over, life.shown) = (true, None);
-        Some(life.who)
+        Some(life)
+    }
+
+    /// A node's present life, to be changed.
+    pub fn of_mut(&mut self, node: ReplicaId) -> Option<&mut Life> {
+        self.by_place.get_mut(self.present.get(&node)?)
+    }
+
+    /// What all that live showed last, but for one.
+    pub fn shown_by_others(&self, than: ReplicaId) -> impl Iterator<Item = &Status> {
+        let others = self.present.iter().filter(move |(node, _)| **node != than);
+        others.filter_map(|(_, place)| self.by_place.get(place)?.shown.as_ref())
     }
 
     /// A node's present life.

@@ -12,6 +12,7 @@
 
 mod lines;
 mod lives;
+mod rare;
 mod watch;
 
 #[cfg(test)]
@@ -32,8 +33,12 @@ use tombola::{
     types::{Index, Millis, ReplicaId},
 };
 
-use self::lives::Lives;
+use self::{
+    lives::{Lives, Shipment},
+    rare::{Rare, is_rolled_back},
+};
 use crate::{
+    chance,
     check::{
         Ask, CallId, History, Incarnation, Keyless, Moment, Report, Told, Violation,
         bounds::BoundsCheck,
@@ -46,6 +51,9 @@ use crate::{
     store::Writing,
     trace::Trace,
 };
+
+/// Memory of a store for pages, `None` as usual: with little, pages are written before they have to be, and read again.
+const CACHES_BYTES: [Option<usize>; 6] = [None, None, None, Some(64 << 10), Some(32 << 10), Some(8 << 10)];
 
 /// What is called when a node comes to a planned crash point for the planned time.
 pub type OnHit = Box<dyn Fn(ReplicaId, &'static str, u32) + Send>;
@@ -76,6 +84,11 @@ struct Pages {
     /// The first that was seen beside the history.
     violation: Option<Violation>,
     marks: BTreeMap<&'static str, u64>,
+    rare: Rare,
+    /// Nodes whose power was cut in the middle of a commit, and that have not come back.
+    half_done: BTreeSet<ReplicaId>,
+    /// Most memory of a store for pages, if it is less than usual.
+    cache_bytes: Option<usize>,
     hits: BTreeMap<(ReplicaId, &'static str), u32>,
     /// Hits that the plan waits for.
     planned: BTreeSet<(String, u32)>,
@@ -107,6 +120,10 @@ impl Book {
             handed: BTreeMap::new(),
             violation: None,
             marks: BTreeMap::new(),
+            rare: Rare::default(),
+            half_done: BTreeSet::new(),
+            cache_bytes: CACHES_BYTES
+                [chance::number(plan.seed, "memory of the store", &[]) as usize % CACHES_BYTES.len()],
             hits: BTreeMap::new(),
             planned: planned.collect(),
             bug,
@@ -122,12 +139,15 @@ impl Book {
     }
 
     /// A node begins a life on that madsim node, with what its disk has. Before its first task is spawned. `false` if its
-    /// disk is damaged, and what it lost was promised.
+    /// disk is damaged, and of what it promised something is lost, but not all.
     pub fn started(&self, node: ReplicaId, incarnation: u64, on: NodeId, recovered: &Recovered) -> bool {
         let pages = &mut *self.pages();
         let life = Incarnation { replica: node, number: incarnation };
-        pages.lives.start(on, life);
-        pages.handed.remove(&node);
+        pages.lives.start(on, life, pages.rare.applied_by(node));
+        let handed = pages.handed.remove(&node).unwrap_or_default();
+        if pages.half_done.remove(&node) && is_rolled_back(&handed, recovered) {
+            pages.mark("commit_rolled_back");
+        }
         let has_kept = pages.promises.recovered(node, &recovered.state).unwrap_or_else(|violation| {
             pages.note(Err(violation));
             true
@@ -145,15 +165,29 @@ impl Book {
         let result = pages.matching.recovered(node, recovered);
         pages.note(result);
         pages.line(node.0, "start", format_args!("life={incarnation} snap={snapshot}"));
-        has_kept
+        // Who comes with an empty disk is for the product to refuse.
+        has_kept || matches!(recovered.state, RecoveredState::Unfounded { .. })
     }
 
     /// A node's life is over: nothing that it does counts any more.
     pub fn fenced(&self, node: ReplicaId) {
         let pages = &mut *self.pages();
-        if let Some(life) = pages.lives.end(node) {
-            pages.line(node.0, "end", format_args!("life={}", life.number));
+        let Some(life) = pages.lives.end(node) else { return };
+        let (number, shipment, has_lonely_tail) = (life.who.number, life.shipment, life.has_lonely_tail);
+        if has_lonely_tail {
+            pages.mark("leader_crash_with_unacknowledged_tail");
         }
+        match shipment {
+            Shipment::None => {}
+            Shipment::Staged => pages.mark("crash_between_stage_and_install"),
+            Shipment::Installed => pages.mark("crash_between_install_and_restore"),
+        }
+        pages.line(node.0, "end", format_args!("life={number}"));
+    }
+
+    /// A node's power was cut in the middle of a commit, and it is about to start again.
+    pub fn half_done(&self, node: ReplicaId) {
+        self.pages().half_done.insert(node);
     }
 
     /// A node comes back after its disk was damaged, or with another one.
@@ -166,6 +200,8 @@ impl Book {
         let pages = &mut *self.pages();
         let result = pages.promises.said(from, frame);
         pages.note(result);
+        let mark = pages.rare.sent(frame);
+        mark.into_iter().for_each(|mark| pages.mark(mark));
     }
 
     /// A life's store is handed something, or says that what it was handed is durable.
@@ -184,6 +220,7 @@ impl Book {
                 pages.note(result);
                 pages.handed.remove(&node).unwrap_or_default().iter().for_each(|write| pages.wrote(node, write));
             }
+            Writing::Staged => pages.ships(node, Shipment::Staged),
         }
     }
 
@@ -198,7 +235,12 @@ impl Book {
         let pages = &mut *self.pages();
         let now = pages.now();
         let words = lines::asks(&ask);
+        let claim = matches!(&ask, Ask::Request(command) if matches!(command.action, Action::Claim { .. }));
+        let claim = claim.then(|| ask.clone());
         let call = pages.history().invoke(now, ask);
+        if let Some(ask) = claim {
+            pages.rare.asked(now, call, &ask);
+        }
         pages.line(0, "ask", format_args!("#{} {words}", call.0));
         call
     }
@@ -208,6 +250,7 @@ impl Book {
         let pages = &mut *self.pages();
         let now = pages.now();
         pages.line(0, "told", format_args!("#{} {}", call.0, lines::told(&told)));
+        pages.rare.told(now, call, &told).into_iter().for_each(|mark| pages.mark(mark));
         pages.history().tell(now, call, told);
     }
 
@@ -223,7 +266,7 @@ impl Book {
 
     /// A rare state was reached, as the world sees it.
     pub fn mark(&self, name: &'static str) {
-        *self.pages().marks.entry(name).or_default() += 1;
+        self.pages().mark(name);
     }
 
     /// Rare states that were reached, and how often.
@@ -288,6 +331,17 @@ impl Pages {
         Moment(self.clock)
     }
 
+    fn mark(&mut self, name: &'static str) {
+        *self.marks.entry(name).or_default() += 1;
+    }
+
+    /// A node has come so far with a peer's snapshot.
+    fn ships(&mut self, node: ReplicaId, shipment: Shipment) {
+        if let Some(life) = self.lives.of_mut(node) {
+            life.shipment = shipment;
+        }
+    }
+
     fn note(&mut self, result: Result<(), Violation>) {
         self.violation = self.violation.take().or(result.err());
     }
@@ -305,6 +359,9 @@ impl Pages {
     fn wrote(&mut self, node: ReplicaId, write: &WriteSet) {
         if let Some(FoundingWrite::Found(_)) = write.founding {
             self.founded.insert(node);
+        }
+        if let Some(SnapshotWrite::Installed { .. }) = write.snapshot {
+            self.ships(node, Shipment::Installed);
         }
         let result = self.bounds.wrote(node, write).and(self.matching.wrote(node, write));
         self.note(result);

@@ -6,8 +6,9 @@ use std::{
 };
 
 use redb::StorageBackend;
+use tombola::hooks;
 
-use super::{Disk, File, Platter};
+use super::{Disk, Failing, File, Platter};
 use crate::{chance, plan::DiskOperation};
 
 /// Which of the two names.
@@ -35,8 +36,12 @@ impl Handle {
     /// Begins an operation: the one place that knows whether this life is over, and what is to go wrong. An error that it
     /// gives has changed nothing.
     fn begin(&self, operation: DiskOperation) -> io::Result<MutexGuard<'_, Platter>> {
+        if operation != DiskOperation::Read && self.disk.platter().commit.is_some() {
+            hooks::crash_point("in_commit");
+        }
         let mut platter = self.disk.platter();
         if !self.is_live(&platter) && !platter.is_fence_off {
+            platter.is_half_done |= platter.commit.is_some_and(|done| done > 0);
             return Err(power_is_off());
         }
         if operation != DiskOperation::Read
@@ -45,6 +50,7 @@ impl Handle {
             if platter.cut.as_ref().is_some_and(|cut| done >= cut.operations)
                 && let Some(tell) = platter.take_cut()
             {
+                platter.is_half_done |= done > 0;
                 drop(platter);
                 tell();
                 return Err(power_is_off());
@@ -74,7 +80,7 @@ impl Handle {
         platter.failing.retain(|(_, left)| *left > 0);
         let fails = platter.failing.len() < before;
         if fails {
-            platter.has_failed = true;
+            platter.failed = Some(Failing::Operation(operation));
             platter.count(match operation {
                 DiskOperation::Read => "disk: error on read",
                 DiskOperation::Write => "disk: error on write",
@@ -179,7 +185,7 @@ fn file(platter: &mut Platter, name: Name) -> io::Result<&mut File> {
 }
 
 fn full(platter: &mut Platter) -> io::Error {
-    platter.has_failed = true;
+    platter.failed = Some(Failing::Full);
     platter.count("disk: no room");
     ErrorKind::StorageFull.into()
 }

@@ -60,6 +60,15 @@ pub struct Rotten {
     pub at: u64,
 }
 
+/// What a disk failed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// An operation of that kind.
+    Operation(DiskOperation),
+    /// It had no room.
+    Full,
+}
+
 /// What there is, and what is to go wrong.
 struct Platter {
     seed: u64,
@@ -76,7 +85,9 @@ struct Platter {
     is_name_durable: bool,
     /// Operations that will fail: the n-th that comes, counted from 1.
     failing: Vec<(DiskOperation, u32)>,
-    has_failed: bool,
+    failed: Option<Failing>,
+    /// Power was cut when a commit had changed something, and not ended.
+    is_half_done: bool,
     is_full: bool,
     lies: bool,
     /// How much longer each call takes; for whoever keeps time.
@@ -108,7 +119,8 @@ impl Disk {
             store: None,
             is_name_durable: false,
             failing: Vec::new(),
-            has_failed: false,
+            failed: None,
+            is_half_done: false,
             is_full: false,
             lies: false,
             slow: Duration::ZERO,
@@ -144,7 +156,7 @@ impl Disk {
         let mut platter = self.platter();
         assert!(platter.incarnation < Some(incarnation), "life {incarnation} of node {} comes back", platter.node);
         (platter.incarnation, platter.live) = (Some(incarnation), Some(incarnation));
-        (platter.has_failed, platter.commit) = (false, None);
+        (platter.failed, platter.commit) = (None, None);
         if platter.new.take().is_some() {
             platter.count("disk: leftover removed");
         }
@@ -213,6 +225,11 @@ impl Disk {
         self.platter().is_full = is_full;
     }
 
+    /// Has it no more room?
+    pub fn is_full(&self) -> bool {
+        self.platter().is_full
+    }
+
     /// Syncs say that they did, and do not, until power is cut; or they do again.
     pub fn lie(&self, lies: bool) {
         self.platter().lies = lies;
@@ -260,7 +277,23 @@ impl Disk {
 
     /// Has it failed an operation since it was opened last? A node may have stopped because of that.
     pub fn has_failed(&self) -> bool {
-        self.platter().has_failed
+        self.failed().is_some()
+    }
+
+    /// What it failed at last, since it was opened.
+    pub fn failed(&self) -> Option<Failing> {
+        self.platter().failed
+    }
+
+    /// How many writes it failed so far, for whatever reason.
+    pub fn failures(&self) -> u64 {
+        let platter = self.platter();
+        ["disk: error on write", "disk: no room"].iter().filter_map(|kind| platter.counts.get(kind)).sum()
+    }
+
+    /// Was power cut in the middle of a commit since this was asked last?
+    pub fn take_half_done(&self) -> bool {
+        std::mem::take(&mut self.platter().is_half_done)
     }
 
     /// Has it written anything that a power cut may take back?

@@ -319,6 +319,15 @@ pub enum FaultKind {
         /// How long.
         ms: u64,
     },
+    /// A node has little of its processor: it stands still again and again, for so long each time.
+    Slow {
+        /// The node.
+        node: ReplicaId,
+        /// How long each time.
+        more_ms: u64,
+        /// For how long.
+        ms: u64,
+    },
     /// Every commit of a node takes so much longer.
     SlowDisk {
         /// The node.
@@ -445,6 +454,7 @@ impl FaultKind {
             | Self::CrashInCommit { node, .. }
             | Self::Stop { node, .. }
             | Self::Pause { node, .. }
+            | Self::Slow { node, .. }
             | Self::SlowDisk { node, .. }
             | Self::DiskError { node, .. }
             | Self::DiskFull { node, .. }

@@ -13,6 +13,9 @@ use crate::{
     plan::{FaultKind, Keep, Shape, When},
 };
 
+/// How long a slow node goes on between two pauses.
+const SLOW_TURN: Duration = Duration::from_millis(2);
+
 impl World {
     /// Each fault at its time, until the world is healed.
     pub(super) async fn bring_about(self) {
@@ -102,9 +105,21 @@ impl World {
             FaultKind::Stop { node, down_ms } => self.stop(node, down_ms).await,
             FaultKind::PauseLeader { ms } => {
                 let leader = self.leader().await.unwrap_or(ReplicaId(1));
+                self.note(leader, "pause");
                 self.pause(leader, ms).await;
             }
-            FaultKind::Pause { node, ms } => self.pause(node, ms).await,
+            FaultKind::Pause { node, ms } => {
+                self.note(node, "pause");
+                self.pause(node, ms).await;
+            }
+            FaultKind::Slow { node, more_ms, ms } => {
+                self.note(node, "slow node");
+                let until = Instant::now() + Duration::from_millis(ms);
+                while Instant::now() < until && !self.is_healed() {
+                    self.pause(node, more_ms).await;
+                    sleep(SLOW_TURN).await;
+                }
+            }
             FaultKind::SlowDisk { node, more_ms, ms } => {
                 self.note(node, "slow disk");
                 let disk = self.lock().machines[&node].disk.clone();
@@ -150,7 +165,7 @@ impl World {
         );
         if cut.recv().await.is_some() {
             self.note(node, "crash in a commit");
-            self.around.book.mark("crash in a commit");
+            self.around.book.mark("crash_in_commit");
             self.lose_power(node, keep, down_ms);
         }
     }
@@ -194,7 +209,6 @@ impl World {
             place
         };
         let Some(place) = place else { return };
-        self.note(node, "pause");
         Handle::current().pause(place);
         sleep(Duration::from_millis(ms)).await;
         self.resume(node, place);

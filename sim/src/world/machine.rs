@@ -27,6 +27,8 @@ use crate::{
 /// How a life ended of itself.
 #[derive(Clone, Debug)]
 pub enum End {
+    /// Its store was found damaged.
+    Refused(String),
     /// Its store did not open.
     Unopened(String),
     /// It stopped, and said why.
@@ -88,6 +90,8 @@ pub struct Machine {
     pub is_emptied: bool,
     /// It stands still.
     pub is_paused: bool,
+    /// It ended since its disk was full.
+    pub was_full: bool,
     incarnations: u64,
 }
 
@@ -103,6 +107,7 @@ impl Machine {
             is_out: false,
             is_emptied: false,
             is_paused: false,
+            was_full: false,
             incarnations: 0,
         }
     }
@@ -189,9 +194,13 @@ impl Birth {
     async fn run(self) -> End {
         let (store, recovered) = match self.open() {
             Ok(opened) => opened,
+            Err(error @ StoreError::Damaged(_)) => return End::Refused(error.to_string()),
             Err(error) => return End::Unopened(error.to_string()),
         };
         let Self { id, incarnation, place, disk, is_emptied, environment, around, state } = self;
+        if disk.take_half_done() {
+            around.book.half_done(id);
+        }
         if !around.book.started(id, incarnation, place, &recovered) && !is_emptied {
             return End::Unopened("what this node had promised is gone with what was damaged".to_owned());
         }

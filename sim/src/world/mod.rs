@@ -30,9 +30,9 @@ use self::machine::{End, Machine, Surroundings};
 use crate::{
     book::Book,
     chance, clients,
-    disk::atlas::Atlas,
+    disk::{Failing, atlas::Atlas},
     network::Network,
-    plan::{Keep, Plan},
+    plan::{DiskOperation, Keep, Plan},
     trace::Trace,
     verdict::{Failure, FailureKind, Verdict},
 };
@@ -188,6 +188,7 @@ impl World {
             due
         };
         due.into_iter().for_each(|id| self.start(id));
+        self.welcome_back();
         Ok(())
     }
 
@@ -204,24 +205,31 @@ impl World {
 
     /// A node ended of itself: that is well if something explains it.
     fn handle_end(&self, id: ReplicaId, end: End) -> Result<(), Failure> {
-        let (is_damaged, has_failed) = {
+        let (is_damaged, failed) = {
             let inner = self.lock();
             let machine = &inner.machines[&id];
-            (inner.atlas.damaged().contains(&id), machine.disk.has_failed())
+            (inner.atlas.damaged().contains(&id), machine.disk.failed())
         };
-        let is_explained = is_damaged || has_failed || matches!(end, End::Stopped(Stopped::Asked));
+        let is_explained = is_damaged || failed.is_some() || matches!(end, End::Stopped(Stopped::Asked));
         if !is_explained {
             let detail = match end {
-                End::Unopened(why) => format!("node {id} does not start, and nothing explains it: {why}"),
+                End::Refused(why) | End::Unopened(why) => {
+                    format!("node {id} does not start, and nothing explains it: {why}")
+                }
                 End::Stopped(why) => format!("node {id} stopped, and nothing explains it: {why}"),
             };
             let (kind, checker) = (FailureKind::Correctness, "stopped".to_owned());
             return Err(Failure { kind, checker, detail });
         }
-        if matches!(end, End::Unopened(_)) && is_damaged {
-            self.around.book.mark("rot refused at start");
-        } else if has_failed {
-            self.around.book.mark("failed disk stops a node");
+        match (&end, failed) {
+            (End::Refused(_), _) if is_damaged => self.around.book.mark("rot_refused_at_start"),
+            (End::Stopped(Stopped::Store(_)), Some(Failing::Operation(DiskOperation::Sync))) => {
+                self.around.book.mark("sync_error_stops");
+            }
+            (_, Some(Failing::Full)) => {
+                self.lock().machines.get_mut(&id).expect("every voter has one").was_full = true;
+            }
+            _ => {}
         }
         self.around.trace.event(self.begun.elapsed(), id.0, "ended", format_args!("{}", word(&end)));
         // A damaged machine waits for a human; any other is started again.
@@ -231,6 +239,16 @@ impl World {
             false => self.restart_later(id),
         }
         Ok(())
+    }
+
+    /// Those whose disk was full, and that serve again.
+    fn welcome_back(&self) {
+        let mut inner = self.lock();
+        let machines = inner.machines.values_mut().filter(|machine| machine.was_full && !machine.disk.is_full());
+        machines.filter(|machine| machine.handle().is_some()).for_each(|machine| {
+            machine.was_full = false;
+            self.around.book.mark("disk_full_then_recovery");
+        });
     }
 
     /// A machine is kept down from now on.
@@ -280,6 +298,11 @@ impl World {
         let disks: Vec<_> = self.lock().machines.values().map(|machine| machine.disk.counts()).collect();
         let others = disks.into_iter().chain([self.around.network.counts()]);
         others.flatten().for_each(|(kind, count)| *faults.entry(kind).or_default() += count);
+        for (kind, mark) in [("disk: sector torn", "torn_sector"), ("disk: length dropped", "pending_length_dropped")] {
+            if faults.contains_key(kind) {
+                self.around.book.mark(mark);
+            }
+        }
         let judged = match failure.or(self.check_disks().err()) {
             Some(failure) => Err(failure),
             None => self.around.book.finish().map_err(Failure::from),
@@ -295,7 +318,7 @@ impl World {
 
 fn word(end: &End) -> String {
     match end {
-        End::Unopened(why) => format!("not opened: {why}"),
+        End::Refused(why) | End::Unopened(why) => format!("not opened: {why}"),
         End::Stopped(why) => why.to_string(),
     }
 }

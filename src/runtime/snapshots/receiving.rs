@@ -146,6 +146,7 @@ impl Receiving {
             }
         };
         if meta.index <= own.applied {
+            hooks::sometimes("snapshot_fast_forwarded");
             return self.answer(from, shipment, true);
         }
         if self.spoiled.as_ref().is_some_and(|(spoiled, until)| *spoiled == meta && now < *until) {
@@ -160,7 +161,12 @@ impl Receiving {
             }
             // raft needs what is staged now.
             Some(Incoming { phase: Phase::Installing, .. }) => {}
-            _ => self.begin(from, shipment, message, meta, now),
+            current => {
+                if current.is_some() {
+                    hooks::sometimes("snapshot_aborted_midway");
+                }
+                self.begin(from, shipment, message, meta, now);
+            }
         }
     }
 
@@ -225,6 +231,7 @@ impl Receiving {
         let (from, index) = (current.from, current.meta.index);
         match found {
             Ok(machine) => {
+                hooks::sometimes("snapshot_sent");
                 tracing::info!(from = from.0, index = index.0, "a snapshot is whole");
                 current.phase = Phase::Installing;
                 let message = current.message.clone();
@@ -265,6 +272,7 @@ impl Receiving {
         let is_collecting = matches!(current.phase, Phase::Collecting(_));
         if is_collecting && now >= current.heard.plus(self.times.ticks(IDLE_MAX)) {
             tracing::warn!(from = current.from.0, index = current.meta.index.0, "a snapshot does not come");
+            hooks::sometimes("snapshot_aborted_midway");
             return self.end(false);
         }
         self.go_on(now);

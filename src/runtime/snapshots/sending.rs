@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     durable::SnapshotMeta,
+    hooks,
     replica::RaftMessage,
     runtime::clock::Tick,
     types::{Index, ReplicaId},
@@ -241,6 +242,9 @@ impl Sending {
     /// Gives up what is under way.
     pub fn give_up(&mut self, why: &str) {
         if let Some(current) = self.current.take() {
+            if current.heard.plus(self.times.ticks(time_max(current.meta.body_bytes))) > current.until {
+                hooks::sometimes("snapshot_aborted_midway");
+            }
             let (to, index) = (current.owed.report.to.0, current.meta.index.0);
             tracing::warn!(to, index, why, "a snapshot was not sent");
         }

@@ -33,7 +33,9 @@ fn snapshots(swarm: &Swarm) -> SnapshotPolicy {
         let mut dice = swarm.dice("log");
         return policy(&mut dice, 64 << 10, 1 << 20);
     };
-    policy(&mut dice, 1 << 10, 64 << 10)
+    let policy = policy(&mut dice, 512, 32 << 10);
+    // What keeps nothing behind a snapshot has to send it to whoever is late.
+    if dice.percent(60) { SnapshotPolicy { trailing_entries: 0, ..policy } } else { policy }
 }
 
 fn policy(dice: &mut Dice, least: u64, most: u64) -> SnapshotPolicy {

@@ -4,9 +4,9 @@ use super::{Scene, Swarm, at};
 use crate::plan::{Dice, Fault, FaultKind, Keep, When};
 
 /// Where the code offers to lose power, with how often a node comes there in a run at most, roughly.
-pub(super) const POINTS: [(&str, u64); 11] = [
+pub(super) const POINTS: [(&str, u64); 10] = [
     ("before_commit", 1_000),
-    ("in_commit", 1_000),
+    ("in_commit", 10_000),
     ("after_commit_before_report", 1_000),
     ("after_report_before_send", 1_000),
     ("after_send", 1_000),
@@ -15,7 +15,6 @@ pub(super) const POINTS: [(&str, u64); 11] = [
     ("snapshot_staged", 6),
     ("snapshot_installed_before_restore", 4),
     ("compacted", 20),
-    ("conf_applied", 2),
 ];
 
 pub(super) fn draw(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
@@ -26,6 +25,14 @@ pub(super) fn draw(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
     if let Some(mut dice) = swarm.on("crash point") {
         let count = dice.between(1, 10);
         faults.extend((0..count).map(|_| crash_point(&mut dice, scene)));
+    }
+    if let Some(mut dice) = swarm.on("crash at a snapshot") {
+        // So few come there that each may.
+        for node in &scene.nodes {
+            let point = dice.pick(&["snapshot_staged", "snapshot_installed_before_restore"]).to_owned();
+            let (when, keep, down_ms) = (When::Hit { point, nth: 1 }, keep(&mut dice), down(&mut dice));
+            faults.push(Fault { when, what: FaultKind::Crash { node: *node, keep, down_ms } });
+        }
     }
     if let Some(mut dice) = swarm.on("crash of many") {
         let count = dice.between(1, 2);
@@ -72,5 +79,5 @@ fn keep(dice: &mut Dice) -> Keep {
 }
 
 fn down(dice: &mut Dice) -> u64 {
-    dice.skewed(10, 8_000)
+    dice.skewed(10, 16_000)
 }

@@ -18,6 +18,13 @@ pub(super) fn draw(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
             faults.push(at(time, what));
         }
     }
+    if let Some(mut dice) = swarm.on("slow node") {
+        let mean = dice.skewed(5_000, 30_000);
+        for time in dice.times(mean, scene.end) {
+            let (more_ms, ms) = (dice.skewed(1, 200), dice.skewed(1_000, 10_000));
+            faults.push(at(time, FaultKind::Slow { node: scene.node(&mut dice), more_ms, ms }));
+        }
+    }
     if let Some(mut dice) = swarm.on("slow disk") {
         let mean = dice.skewed(3_000, 30_000);
         for time in dice.times(mean, scene.end) {

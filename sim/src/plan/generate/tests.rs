@@ -28,7 +28,7 @@ fn a_seed_has_one_plan_and_two_seeds_have_two() {
 fn every_kind_is_on_and_off() {
     let plans: Vec<String> = (0..SEEDS).map(|seed| text::write(&generate(seed))).collect();
     let counts = seeds_with(&plans);
-    let faults = "crash crash-in-commit crash-many stop pause-leader pause slow-disk disk-error disk-full rot lost-disk cut \
+    let faults = "crash crash-in-commit crash-many stop pause-leader pause slow slow-disk disk-error disk-full rot lost-disk cut \
                   partition reset clog step";
     let twists = "twice again reuse keyless hasty";
     let calls = "claim update adjust create pause resume stale-read transfer";

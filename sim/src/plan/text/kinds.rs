@@ -115,6 +115,7 @@ records! { FaultKind, "fault":
     "stop" Stop { node, down_ms }
     "pause-leader" PauseLeader { ms }
     "pause" Pause { node, ms }
+    "slow" Slow { node, more_ms, ms }
     "slow-disk" SlowDisk { node, more_ms, ms }
     "disk-error" DiskError { node, operation, nth }
     "disk-full" DiskFull { node, ms }
