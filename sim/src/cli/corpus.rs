@@ -61,6 +61,9 @@ fn plans(directory: &Path) -> Result<Vec<PathBuf>, Stop> {
             plans.push(path);
         }
     }
+    if plans.is_empty() {
+        return Err(Stop::usage(format!("{}: no plans", directory.display())));
+    }
     plans.sort_unstable();
     Ok(plans)
 }

@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     // As above: nobody may be left to read it.
     let _ = out.lock().expect("no panic holds it").flush();
     if let Some(failure) = &outcome.failure {
-        let path = match &arguments.which.plan {
+        let path = match &arguments.which.source.plan {
             Some(path) => path.clone(),
             None => report::keep(&plan, &format!("seed-{}", plan.seed), failure)?,
         };

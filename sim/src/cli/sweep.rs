@@ -24,7 +24,7 @@ use super::{
 #[derive(Args)]
 pub(super) struct Arguments {
     /// How many seeds
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them
     #[arg(long, default_value_t = 1)]

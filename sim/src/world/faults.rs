@@ -1,6 +1,6 @@
 //! Brings about what the plan says goes wrong.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use madsim::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -10,7 +10,7 @@ use super::{World, machine::Life};
 use crate::{
     chance,
     disk::Part,
-    plan::{FaultKind, Keep, Shape, When},
+    plan::{FaultKind, Keep, Shape, When, text::words_of},
 };
 
 impl World {
@@ -50,16 +50,22 @@ impl World {
                 && !world.is_healed()
             {
                 world.fence(node);
-                let _ = told.try_send((node, *keep, *down_ms));
+                let _ = told.try_send((node, point, *keep, *down_ms));
             }
         }));
         let world = self.clone();
         async move {
-            while let Some((node, keep, down_ms)) = hits.recv().await {
+            while let Some((node, point, keep, down_ms)) = hits.recv().await {
                 world.note(node, "crash at a point");
+                world.tell(format_args!("crash point={point} node={node} down_ms={down_ms}"));
                 world.lose_power(node, keep, down_ms);
             }
         }
+    }
+
+    /// Into the trace, what is to happen now and for how long: what comes of it stands in lines of its own.
+    fn tell(&self, what: fmt::Arguments<'_>) {
+        self.around.trace.event(self.begun.elapsed(), 0, "plan", what);
     }
 
     fn is_healed(&self) -> bool {
@@ -86,6 +92,7 @@ impl World {
 
     async fn bring_about_one(self, fault: FaultKind) {
         let nobody = ReplicaId(0);
+        self.tell(format_args!("{}", words_of(&fault)));
         match fault {
             FaultKind::Crash { node, keep, down_ms } => {
                 self.note(node, "crash");
@@ -315,9 +322,13 @@ impl World {
 
     fn links_cut_by(&self, shape: &Shape) -> Vec<(ReplicaId, ReplicaId)> {
         let voters = self.plan().options.voters;
+        // Those beside a bridge are in two halves: odd and even among themselves.
+        let half = |node: ReplicaId, bridge: ReplicaId| (node.0 - u64::from(node > bridge)) % 2;
         let hears = |one: ReplicaId, other: ReplicaId| match shape {
             Shape::Groups(groups) => groups.iter().any(|group| group.contains(&one) && group.contains(&other)),
-            Shape::Bridge(bridge) => one == *bridge || other == *bridge || one.0 % 2 == other.0 % 2,
+            Shape::Bridge(bridge) => {
+                one == *bridge || other == *bridge || half(one, *bridge) == half(other, *bridge)
+            }
             Shape::Ring => one.0.abs_diff(other.0) == 1 || one.0.abs_diff(other.0) == voters - 1,
             Shape::Flapping { .. } => true,
         };
