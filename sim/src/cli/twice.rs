@@ -36,7 +36,10 @@ pub(super) fn run(which: &Which, json: bool) -> Result<(), Stop> {
         println!("{lines} lines are the same, trace {trace}");
     }
     if json {
-        println!("{}", json!({ "seed": which.source.seed, "same": difference.is_none(), "lines": lines, "trace": trace }));
+        println!(
+            "{}",
+            json!({ "seed": which.source.seed, "same": difference.is_none(), "lines": lines, "trace": trace })
+        );
     }
     match difference {
         Some(_) => Err(Stop::silent(FailureKind::Determinism.exit_code())),

@@ -326,9 +326,7 @@ impl World {
         let half = |node: ReplicaId, bridge: ReplicaId| (node.0 - u64::from(node > bridge)) % 2;
         let hears = |one: ReplicaId, other: ReplicaId| match shape {
             Shape::Groups(groups) => groups.iter().any(|group| group.contains(&one) && group.contains(&other)),
-            Shape::Bridge(bridge) => {
-                one == *bridge || other == *bridge || half(one, *bridge) == half(other, *bridge)
-            }
+            Shape::Bridge(bridge) => one == *bridge || other == *bridge || half(one, *bridge) == half(other, *bridge),
             Shape::Ring => one.0.abs_diff(other.0) == 1 || one.0.abs_diff(other.0) == voters - 1,
             Shape::Flapping { .. } => true,
         };
