@@ -8,6 +8,14 @@
 //! Exit codes: 0 all is well, 2 wrong usage, and those of [`FailureKind`](tombola_sim::verdict::FailureKind), besides 14
 //! and 15: a planted bug was not caught, a mark was not hit.
 
+/// Prints a line. Whoever read may have had enough, as `head` has: that is no failure of the run.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 mod corpus;
 mod crew;
 mod mutants;

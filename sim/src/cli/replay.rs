@@ -41,12 +41,12 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
         };
         report::tell(&plan, failure, &path, bug.as_deref());
     }
-    println!("{:.1} simulated s, {} operations checked", outcome.simulated_s, outcome.operations);
-    println!("faults: {}", report::counts(&outcome.faults));
-    println!("marks: {}", report::counts(&outcome.marks));
+    say!("{:.1} simulated s, {} operations checked", outcome.simulated_s, outcome.operations);
+    say!("faults: {}", report::counts(&outcome.faults));
+    say!("marks: {}", report::counts(&outcome.marks));
     if json {
         let failure = &outcome.failure;
-        println!(
+        say!(
             "{}",
             json!({
                 "seed": plan.seed, "trace": outcome.trace, "failure": failure, "simulated_s": outcome.simulated_s,
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
             })
         );
     } else {
-        println!("trace {}", outcome.trace);
+        say!("trace {}", outcome.trace);
     }
     outcome.failure.map_or(Ok(()), |failure| Err(Stop::silent(failure.kind.exit_code())))
 }

@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     if json {
         let calls: usize = plan.clients.iter().map(|client| client.calls.len()).sum();
         let faults = plan.faults.len();
-        println!(
+        say!(
             "{}",
             json!({ "seed": plan.seed, "checker": failure.checker, "runs": runs, "faults": faults, "calls": calls, "plan": out })
         );

@@ -32,7 +32,7 @@ fn roles_faults_lives_messages_and_calls_are_drawn() {
             "t=1.000000 n1 crash | Torn",
             "t=1.100000 n0 told | #3 done at 5",
             "t=2.000000 n1 start | life",
-            "t=3.000000 n0 heal | {1, 2}",
+            "t=3.000000 n0 heal | n1 n2",
         ]),
     );
     for part in [
@@ -46,7 +46,7 @@ fn roles_faults_lives_messages_and_calls_are_drawn() {
         "n1 crash, 1.000 s: Torn",
         "#3 client-2 draw 1 of &lt;b&gt; under 0194, 0.600 s to 1.100 s: done at 5",
         "#4 client-2 reads default, 0.600 s: no answer",
-        "heal {1, 2}",
+        "heal n1 n2",
     ] {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }

@@ -322,16 +322,8 @@ impl World {
 
     fn links_cut_by(&self, shape: &Shape) -> Vec<(ReplicaId, ReplicaId)> {
         let voters = self.plan().options.voters;
-        // Those beside a bridge are in two halves: odd and even among themselves.
-        let half = |node: ReplicaId, bridge: ReplicaId| (node.0 - u64::from(node > bridge)) % 2;
-        let hears = |one: ReplicaId, other: ReplicaId| match shape {
-            Shape::Groups(groups) => groups.iter().any(|group| group.contains(&one) && group.contains(&other)),
-            Shape::Bridge(bridge) => one == *bridge || other == *bridge || half(one, *bridge) == half(other, *bridge),
-            Shape::Ring => one.0.abs_diff(other.0) == 1 || one.0.abs_diff(other.0) == voters - 1,
-            Shape::Flapping { .. } => true,
-        };
         let pairs = (1..=voters).flat_map(|one| (1..=voters).map(move |other| (ReplicaId(one), ReplicaId(other))));
-        pairs.filter(|(one, other)| one != other && !hears(*one, *other)).collect()
+        pairs.filter(|(one, other)| one != other && !shape.joins(voters, *one, *other)).collect()
     }
 
     /// A random quorum of intact voters becomes faultless; what is wrong outside of it stays wrong.
@@ -351,7 +343,8 @@ impl World {
         self.resume_all();
         self.around.network.heal(Some(&core));
         self.leave_out(&core);
-        self.around.trace.event(self.begun.elapsed(), 0, "heal", format_args!("{core:?}"));
+        let names: Vec<_> = core.iter().map(|id| format!("n{id}")).collect();
+        self.around.trace.event(self.begun.elapsed(), 0, "heal", format_args!("{}", names.join(" ")));
         core.into_iter().for_each(|id| self.start(id));
     }
 
