@@ -1,13 +1,17 @@
 //! A run as one HTML file that a person can read: a lane for each node, time from left to right. It needs no network, and no
 //! script but the one line that stretches it.
 //!
-//! Made from the trace alone. `turn` gives a node's role, term and commit index, so its lane shows who it was as colour, and
-//! how far it had come as a line; `start` and `crash` say when it was there at all; `fault`s stand in a lane of their own and
-//! in that of whom they struck; `answer`s are ticks, and `deliver` a faint line from whoever sent. What else a trace has, is
-//! left out. Whatever has a meaning shows its text where the pointer rests.
+//! Made from the trace alone. At the top what went wrong, as the plan says it and for as long as it lasted (`plan`). Then a
+//! lane for each node: `turn` gives its role, term and commit index, so colour shows who it was, and a line how far it had
+//! come; `start`, `crash` and what else befell it stand upright; `deliver` is a line from whoever sent, since then. At the
+//! bottom what clients asked for (`ask`) until they were told (`told`). What else a trace has, is left out. Whatever has a
+//! meaning shows its text where the pointer rests.
 
 mod lanes;
 mod page;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -34,8 +38,7 @@ impl<'a> Event<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let (head, detail) = line.split_once(" | ")?;
         let mut words = head.splitn(3, ' ');
-        let (seconds, micros) = words.next()?.strip_prefix("t=")?.split_once('.')?;
-        let at = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
+        let at = micros(words.next()?.strip_prefix("t=")?)?;
         let node = words.next()?.strip_prefix('n')?.parse().ok()?;
         Some(Self { at, node, kind: words.next()?, detail })
     }
@@ -46,59 +49,9 @@ impl<'a> Event<'a> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(lines: &[&str]) -> Vec<String> {
-        lines.iter().map(|line| (*line).to_owned()).collect()
-    }
-
-    #[test]
-    fn a_line_is_taken_apart() {
-        let event = Event::parse("t=12.000345 n2 turn | role=leader term=7 x").unwrap();
-        assert_eq!((event.at, event.node, event.kind), (12_000_345, 2, "turn"));
-        assert_eq!(event.fields(), BTreeMap::from([("role", "leader"), ("term", "7")]));
-        assert!(Event::parse("trace 0123").is_none());
-    }
-
-    #[test]
-    fn roles_faults_and_lives_are_drawn() {
-        let page = page(
-            7,
-            Some("Correctness by once: <twice>"),
-            &lines(&[
-                "t=0.000000 n1 start | incarnation=1",
-                "t=0.100000 n1 turn | role=follower term=1 commit=1 applied=1 last=1",
-                "t=0.500000 n1 turn | role=leader term=2 commit=1 applied=1 last=2",
-                "t=0.900000 n1 turn | role=leader term=2 commit=9 applied=9 last=9",
-                "t=0.950000 n2 deliver | from=1 kind=append",
-                "t=1.000000 n0 fault | partition <a&b>",
-                "t=1.000000 n1 crash | keep=torn",
-                "t=1.500000 n2 answer | client=3",
-                "t=2.000000 n1 start | incarnation=2",
-            ]),
-        );
-        for part in [
-            "seed 7",
-            "once: &lt;twice&gt;",
-            "class=\"l\"",
-            "n1 leader, term 2, 0.500 s to 1.000 s, commit 1 to 9",
-            "n1 follower, term 1, 0.100 s to 0.500 s",
-            "partition &lt;a&amp;b&gt;",
-            "n1 crash, 1.000 s: keep=torn",
-            "n2 answer, 1.500 s: client=3",
-        ] {
-            assert!(page.contains(part), "{part} is not in\n{page}");
-        }
-        // From n1's lane to that of n2, at 0.95 s.
-        assert!(page.contains("M950000 "), "{page}");
-        let outside = ["http://", "https://", "<link", "src=", "<a&b>"];
-        assert!(outside.iter().all(|part| !page.contains(part)));
-    }
-
-    #[test]
-    fn an_empty_trace_is_an_empty_page() {
-        assert!(page(1, None, &[]).contains("0.0 s"));
-    }
+/// Microseconds of `12.345678`.
+fn micros(seconds: &str) -> Option<u64> {
+    let (whole, part) = seconds.split_once('.')?;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(1_000_000)?;
+    if part.len() == 6 { whole.checked_add(part.parse().ok()?) } else { None }
 }

@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     let failed: Mutex<Vec<(PathBuf, Failure)>> = Mutex::default();
     crew::run(processes(arguments.jobs), next, |job, at, outcome| {
         let Task::Plan(path) = &job.tasks[at] else { return true };
-        println!("{}: {}", path.display(), outcome.failure.as_ref().map_or("passes".into(), Failure::to_string));
+        say!("{}: {}", path.display(), outcome.failure.as_ref().map_or("passes".into(), Failure::to_string));
         failed.lock().expect("no panic holds it").extend(outcome.failure.map(|failure| (path.clone(), failure)));
         true
     });
@@ -43,10 +43,10 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     for (path, failure) in &failed {
         report::tell(&read(path)?, failure, path, None);
     }
-    println!("{} plans, {} failed", plans.len(), failed.len());
+    say!("{} plans, {} failed", plans.len(), failed.len());
     if json {
         let names: Vec<&PathBuf> = failed.iter().map(|(path, _)| path).collect();
-        println!("{}", json!({ "plans": plans.len(), "failures": failed.len(), "failed": names }));
+        say!("{}", json!({ "plans": plans.len(), "failures": failed.len(), "failed": names }));
     }
     failed.first().map_or(Ok(()), |(_, failure)| Err(Stop::silent(failure.kind.exit_code())))
 }
@@ -60,6 +60,9 @@ fn plans(directory: &Path) -> Result<Vec<PathBuf>, Stop> {
         if path.extension().is_some_and(|extension| extension == "plan") {
             plans.push(path);
         }
+    }
+    if plans.is_empty() {
+        return Err(Stop::usage(format!("{}: no plans", directory.display())));
     }
     plans.sort_unstable();
     Ok(plans)

@@ -8,6 +8,14 @@
 //! Exit codes: 0 all is well, 2 wrong usage, and those of [`FailureKind`](tombola_sim::verdict::FailureKind), besides 14
 //! and 15: a planted bug was not caught, a mark was not hit.
 
+/// Prints a line. Whoever read may have had enough, as `head` has: that is no failure of the run.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 mod corpus;
 mod crew;
 mod mutants;
@@ -33,7 +41,7 @@ const FAILURES: &str = "target/sim/failures";
 
 /// Runs Tombola under every fault, from one seed.
 #[derive(Parser)]
-#[command(name = "sim/run")]
+#[command(name = "sim/run", bin_name = "sim/run")]
 struct Arguments {
     /// The last line of stdout is one JSON object
     #[arg(long, global = true)]
@@ -68,30 +76,38 @@ enum Verb {
 /// Which run.
 #[derive(Args, Clone)]
 struct Which {
-    /// The seed that makes the plan
-    #[arg(long, required_unless_present = "plan", conflicts_with = "plan")]
-    seed: Option<u64>,
-    /// A file with the plan
-    #[arg(long)]
-    plan: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
     /// A planted bug: see `mutants`
     #[arg(long, value_parser = bug)]
     bug: Option<String>,
 }
 
+/// Where its plan comes from.
+#[derive(Args, Clone)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// The seed that makes the plan
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A file with the plan
+    #[arg(long)]
+    plan: Option<PathBuf>,
+}
+
 impl Which {
     fn plan(&self) -> Result<Plan, Stop> {
-        match &self.plan {
+        match &self.source.plan {
             Some(path) => read(path),
-            None => Ok(plan::generate(self.seed.expect("clap wants one of the two"))),
+            None => Ok(plan::generate(self.source.seed.expect("clap wants one of the two"))),
         }
     }
 
     /// How to say it again.
     fn words(&self) -> Vec<String> {
-        let mut words = match &self.plan {
+        let mut words = match &self.source.plan {
             Some(path) => vec!["--plan".to_owned(), path.display().to_string()],
-            None => vec!["--seed".to_owned(), self.seed.unwrap_or_default().to_string()],
+            None => vec!["--seed".to_owned(), self.source.seed.unwrap_or_default().to_string()],
         };
         words.extend(self.bug.iter().flat_map(|bug| ["--bug".to_owned(), bug.clone()]));
         words
@@ -137,8 +153,8 @@ fn bug(id: &str) -> Result<String, String> {
 
 /// `90`, `90s`, `5m`, `1h`.
 fn span(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(['s', 'm', 'h']);
-    let unit = match &text[digits.len()..] {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3_600,

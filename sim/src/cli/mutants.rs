@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 1)]
     from: u64,
     /// Most seeds a bug
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// That one alone
     #[arg(long, value_parser = bug)]
@@ -69,14 +69,14 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     table(&all);
     let caught = bugs.iter().filter(|mutant| all[mutant.id].caught_by.is_some()).count();
     let null_flagged = null.is_some_and(|hunt| hunt.caught_by.is_some());
-    println!("{caught} of {} caught, in {:.0} s", bugs.len(), begun.elapsed().as_secs_f64());
+    say!("{caught} of {} caught, in {:.0} s", bugs.len(), begun.elapsed().as_secs_f64());
     if json {
         let row = |mutant: &&Mutant| {
             let hunt = &all[mutant.id];
             json!({ "id": mutant.id, "caught": hunt.caught_by.is_some(), "by": hunt.caught_by, "seeds": hunt.seeds })
         };
         let rows: Vec<_> = bugs.iter().map(row).collect();
-        println!("{}", json!({ "mutants": rows, "null_flagged": null_flagged }));
+        say!("{}", json!({ "mutants": rows, "null_flagged": null_flagged }));
     }
     if null_flagged {
         return Err(Stop {
@@ -147,15 +147,18 @@ fn jobs(id: &str, from: u64, seeds: u64) -> impl Iterator<Item = Job> {
 }
 
 fn table(hunts: &BTreeMap<&'static str, Hunt>) {
-    println!("{:<4} {:<7} {:<12} {:>5} {:>11}  what", "id", "caught", "by", "seeds", "simulated s");
+    say!("{:<4} {:<7} {:<12} {:>5} {:>11}  what", "id", "caught", "by", "seeds", "simulated s");
     for mutant in MUTANTS {
         let Some(hunt) = hunts.get(mutant.id) else { continue };
         let (caught, by) = hunt.caught_by.as_deref().map_or(("no", "-"), |by| ("yes", by));
         let is_expected = by == "-" || mutant.catchers.contains(&by);
         let note = if is_expected { String::new() } else { format!(" (expected {})", mutant.catchers.join(", ")) };
-        println!(
+        say!(
             "{:<4} {caught:<7} {by:<12} {:>5} {:>11.0}  {}{note}",
-            mutant.id, hunt.seeds, hunt.simulated_s, mutant.what
+            mutant.id,
+            hunt.seeds,
+            hunt.simulated_s,
+            mutant.what
         );
     }
 }

@@ -35,18 +35,18 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     // As above: nobody may be left to read it.
     let _ = out.lock().expect("no panic holds it").flush();
     if let Some(failure) = &outcome.failure {
-        let path = match &arguments.which.plan {
+        let path = match &arguments.which.source.plan {
             Some(path) => path.clone(),
             None => report::keep(&plan, &format!("seed-{}", plan.seed), failure)?,
         };
         report::tell(&plan, failure, &path, bug.as_deref());
     }
-    println!("{:.1} simulated s, {} operations checked", outcome.simulated_s, outcome.operations);
-    println!("faults: {}", report::counts(&outcome.faults));
-    println!("marks: {}", report::counts(&outcome.marks));
+    say!("{:.1} simulated s, {} operations checked", outcome.simulated_s, outcome.operations);
+    say!("faults: {}", report::counts(&outcome.faults));
+    say!("marks: {}", report::counts(&outcome.marks));
     if json {
         let failure = &outcome.failure;
-        println!(
+        say!(
             "{}",
             json!({
                 "seed": plan.seed, "trace": outcome.trace, "failure": failure, "simulated_s": outcome.simulated_s,
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
             })
         );
     } else {
-        println!("trace {}", outcome.trace);
+        say!("trace {}", outcome.trace);
     }
     outcome.failure.map_or(Ok(()), |failure| Err(Stop::silent(failure.kind.exit_code())))
 }

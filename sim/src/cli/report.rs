@@ -123,11 +123,11 @@ pub(super) fn tell(plan: &Plan, failure: &Failure, path: &Path, bug: Option<&str
         .collect();
     let planted = bug.map_or_else(String::new, |bug| format!(" --bug {bug}"));
     let calls: usize = plan.clients.iter().map(|client| client.calls.len()).sum();
-    println!("failure: {failure}");
-    println!("  seed {} of commit {}", plan.seed, commit());
-    println!("{}", options.join("\n"));
-    println!("  {} faults, {calls} calls of {} clients", plan.faults.len(), plan.clients.len());
-    println!("reproduce: ./sim/run replay --plan {}{planted}", path.display());
+    say!("failure: {failure}");
+    say!("  seed {} of commit {}", plan.seed, commit());
+    say!("{}", options.join("\n"));
+    say!("  {} faults, {calls} calls of {} clients", plan.faults.len(), plan.clients.len());
+    say!("reproduce: ./sim/run replay --plan {}{planted}", path.display());
 }
 
 /// The checked out commit, as far as git knows.

@@ -24,9 +24,9 @@ use super::{
 pub(super) struct Arguments {
     #[command(flatten)]
     which: Which,
-    /// Where the least plan is written
+    /// Where the least plan is written [default: beside the other failures]
     #[arg(long)]
-    out: PathBuf,
+    out: Option<PathBuf>,
     /// Most runs
     #[arg(long, default_value_t = 200)]
     runs: usize,
@@ -42,14 +42,18 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     let failure = failure.ok_or_else(|| Stop::usage("this plan does not fail"))?;
     eprintln!("{failure}");
     let Shrunk { plan, failure, runs } = cut(&plan, &failure, bug, arguments.runs, arguments.time_limit)?;
-    report::save(&plan, &arguments.out, &failure)?;
-    report::tell(&plan, &failure, &arguments.out, bug);
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => PathBuf::from(FAILURES).join(format!("seed-{}-min.plan", plan.seed)),
+    };
+    report::save(&plan, &out, &failure)?;
+    report::tell(&plan, &failure, &out, bug);
     if json {
         let calls: usize = plan.clients.iter().map(|client| client.calls.len()).sum();
         let faults = plan.faults.len();
-        println!(
+        say!(
             "{}",
-            json!({ "seed": plan.seed, "checker": failure.checker, "runs": runs, "faults": faults, "calls": calls, "plan": arguments.out })
+            json!({ "seed": plan.seed, "checker": failure.checker, "runs": runs, "faults": faults, "calls": calls, "plan": out })
         );
     }
     Ok(())

@@ -24,7 +24,7 @@ use super::{
 #[derive(Args)]
 pub(super) struct Arguments {
     /// How many seeds
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them
     #[arg(long, default_value_t = 1)]
@@ -68,10 +68,10 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     let missing = marks::missing(&batch.sums.marks);
     batch.tell(wall);
     if arguments.marks {
-        missing.iter().for_each(|mark| println!("never hit: {} ({})", mark.name, mark.what));
+        missing.iter().for_each(|mark| say!("never hit: {} ({})", mark.name, mark.what));
     }
     if json {
-        println!("{}", batch.json(wall));
+        say!("{}", batch.json(wall));
     }
     match worst {
         Some(kind) => Err(Stop::silent(kind.exit_code())),
@@ -88,11 +88,11 @@ pub(super) fn marks(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     let wall = begun.elapsed();
     let worst = batch.judge(arguments)?;
     for mark in MARKS {
-        println!("{:>8}  {:<42} {}", batch.sums.marks.get(mark.name).copied().unwrap_or(0), mark.name, mark.what);
+        say!("{:>8}  {:<42} {}", batch.sums.marks.get(mark.name).copied().unwrap_or(0), mark.name, mark.what);
     }
     batch.tell(wall);
     if json {
-        println!("{}", batch.json(wall));
+        say!("{}", batch.json(wall));
     }
     let missing = marks::missing(&batch.sums.marks);
     match worst {
@@ -170,7 +170,7 @@ impl Batch {
             return Ok(Some(failure.kind));
         }
         if let Err(violation) = self.sums.draws.check() {
-            println!("failure: {violation}");
+            say!("failure: {violation}");
             return Ok(Some(FailureKind::Correctness));
         }
         Ok(None)
@@ -196,14 +196,14 @@ impl Batch {
         let Sums { runs, operations, simulated_s, .. } = self.sums;
         let hit = MARKS.len() - marks::missing(&self.sums.marks).len();
         let speed = self.sums.speed();
-        println!("{runs} seeds, {} failed, {} compared with another process", self.failed.len(), self.compared);
-        println!("{simulated_s:.0} simulated s in {:.0} s; {speed:.0} a second and core", wall.as_secs_f64());
-        println!("{operations} operations checked, {} steps of draws", self.sums.draws.steps());
-        println!("faults: {}", report::counts(&self.sums.faults));
-        println!("marks: {hit} of {} hit", MARKS.len());
+        say!("{runs} seeds, {} failed, {} compared with another process", self.failed.len(), self.compared);
+        say!("{simulated_s:.0} simulated s in {:.0} s; {speed:.0} a second and core", wall.as_secs_f64());
+        say!("{operations} operations checked, {} steps of draws", self.sums.draws.steps());
+        say!("faults: {}", report::counts(&self.sums.faults));
+        say!("marks: {hit} of {} hit", MARKS.len());
         let unknown = marks::unknown(&self.sums.marks);
         if !unknown.is_empty() {
-            println!("marks that nobody knows: {}", unknown.join(", "));
+            say!("marks that nobody knows: {}", unknown.join(", "));
         }
     }
 
@@ -240,8 +240,8 @@ fn explain(seed: u64, failure: &Failure, arguments: &Arguments) -> Result<(), St
     }
     let shrunk = shrink::cut(&plan, failure, bug, arguments.shrink, SHRINK_MAX)?;
     let path = report::keep(&shrunk.plan, &format!("seed-{seed}-min"), &shrunk.failure)?;
-    println!("cut down in {} runs to:\n{}", shrunk.runs, plan::text::write(&shrunk.plan));
+    say!("cut down in {} runs to:\n{}", shrunk.runs, plan::text::write(&shrunk.plan));
     let planted = bug.map_or_else(String::new, |bug| format!(" --bug {bug}"));
-    println!("reproduce: ./sim/run replay --plan {}{planted}", path.display());
+    say!("reproduce: ./sim/run replay --plan {}{planted}", path.display());
     Ok(())
 }

@@ -30,10 +30,12 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<(), Stop> {
     let lines = lines.lock().expect("no panic holds it");
     let failure = outcome.failure.as_ref().map(ToString::to_string);
     let page = timeline::page(plan.seed, failure.as_deref(), &lines);
-    fs::write(&arguments.out, page).map_err(|error| Stop::harness(format!("{}: {error}", arguments.out.display())))?;
-    println!("{} events in {}", lines.len(), arguments.out.display());
+    let directory = arguments.out.parent().map_or(Ok(()), fs::create_dir_all);
+    let written = directory.and_then(|()| fs::write(&arguments.out, page));
+    written.map_err(|error| Stop::usage(format!("{}: {error}", arguments.out.display())))?;
+    say!("{} events in {}", lines.len(), arguments.out.display());
     if json {
-        println!(
+        say!(
             "{}",
             json!({ "seed": plan.seed, "events": lines.len(), "out": arguments.out, "failure": outcome.failure })
         );

@@ -13,7 +13,7 @@ use tombola_sim::verdict::FailureKind;
 
 pub(super) fn run(which: &Which, json: bool) -> Result<(), Stop> {
     // A file that cannot be read is told of once.
-    which.plan()?;
+    let seed = which.plan()?.seed;
     let (mut one, mut other) = (Half::start(which)?, Half::start(which)?);
     let mut lines = 0_u64;
     let mut trace = String::new();
@@ -31,12 +31,12 @@ pub(super) fn run(which: &Which, json: bool) -> Result<(), Stop> {
     let trace = trace.strip_prefix("trace ").unwrap_or_default();
     if let Some((first, second)) = &difference {
         let or_end = |line: &Option<String>| line.clone().unwrap_or_else(|| "nothing more".to_owned());
-        println!("line {} differs:\n  {}\n  {}", lines + 1, or_end(first), or_end(second));
+        say!("line {} differs:\n  {}\n  {}", lines + 1, or_end(first), or_end(second));
     } else {
-        println!("{lines} lines are the same, trace {trace}");
+        say!("{lines} lines are the same, trace {trace}");
     }
     if json {
-        println!("{}", json!({ "seed": which.seed, "same": difference.is_none(), "lines": lines, "trace": trace }));
+        say!("{}", json!({ "seed": seed, "same": difference.is_none(), "lines": lines, "trace": trace }));
     }
     match difference {
         Some(_) => Err(Stop::silent(FailureKind::Determinism.exit_code())),

@@ -480,4 +480,33 @@ impl Shape {
             Self::Ring => vec![],
         }
     }
+
+    /// Do two of so many voters hear each other? Those beside a bridge are in two halves, odd and even among themselves.
+    pub fn joins(&self, voters: u64, one: ReplicaId, other: ReplicaId) -> bool {
+        let half = |node: ReplicaId, bridge: ReplicaId| (node.0 - u64::from(node > bridge)) % 2;
+        match self {
+            Self::Groups(groups) => groups.iter().any(|group| group.contains(&one) && group.contains(&other)),
+            Self::Bridge(bridge) => one == *bridge || other == *bridge || half(one, *bridge) == half(other, *bridge),
+            Self::Ring => one.0.abs_diff(other.0) == 1 || one.0.abs_diff(other.0) == voters - 1,
+            Self::Flapping { .. } => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_sees_all_and_is_all_that_joins_two_halves() {
+        for (voters, cut) in [(3, 1), (5, 4)] {
+            for bridge in (1..=voters).map(ReplicaId) {
+                let shape = Shape::Bridge(bridge);
+                let joined = |one: u64, other: u64| shape.joins(voters, ReplicaId(one), ReplicaId(other));
+                assert!((1..=voters).all(|other| joined(bridge.0, other) && joined(other, bridge.0)));
+                let pairs = (1..=voters).flat_map(|one| (one + 1..=voters).map(move |other| (one, other)));
+                assert_eq!(pairs.filter(|(one, other)| !joined(*one, *other)).count(), cut, "{bridge} of {voters}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! A line is a word and its `key=value` fields. A call has more than one such group: when and where, what, and its twist if
 //! it has one; a fault has two: when, and what. Names are those of the types. `#` begins a comment. What is written is read
 //! back exactly; what is not understood is an error that names its line, and nothing is left out or assumed: a plan that lost
-//! a field would be another plan.
+//! a field would be another plan. For plans made by hand, one line may stand for several calls alike: `call times=50 after=...`.
 
 mod groups;
 mod kinds;
@@ -87,6 +87,11 @@ fn fault_groups(fault: &Fault) -> Vec<Group> {
     vec![when, fault.what.group()]
 }
 
+/// What happens in a fault, as a plan says it: `crash node=2 keep=torn down_ms=900`.
+pub fn words_of(what: &FaultKind) -> String {
+    what.group().to_string()
+}
+
 /// The plan that a text says.
 ///
 /// # Errors
@@ -140,7 +145,7 @@ impl Draft {
             }
             "call" => {
                 let client = self.clients.last_mut().ok_or("a call comes after the line of its client")?;
-                client.calls.push(call(first, groups.by_ref())?);
+                client.calls.extend(calls(first, groups.by_ref())?);
             }
             "fault" => {
                 let fault = fault(first, groups.by_ref())?;
@@ -206,13 +211,15 @@ fn title(mut group: Taken) -> Result<u64, String> {
     if version == VERSION { Ok(seed) } else { Err(format!("version {version}, and {VERSION} is understood")) }
 }
 
-fn call(mut group: Taken, mut more: impl Iterator<Item = Taken>) -> Result<PlannedCall, String> {
+/// A line's calls: `times` alike, if it says so.
+fn calls(mut group: Taken, mut more: impl Iterator<Item = Taken>) -> Result<Vec<PlannedCall>, String> {
     let start = if group.has("at") { Start::At(group.take("at")?) } else { Start::After(group.take("after")?) };
     let (node, timeout_ms) = (group.take("node")?, group.take("timeout_ms")?);
+    let times: u16 = if group.has("times") { group.take("times")? } else { 1 };
     group.end()?;
     let what = Record::read(more.next().ok_or("what is called for?")?)?;
     let twist = more.next().map_or(Ok(Twist::None), Record::read)?;
-    Ok(PlannedCall { start, node, timeout_ms, what, twist })
+    Ok(vec![PlannedCall { start, node, timeout_ms, what, twist }; times.into()])
 }
 
 fn fault(mut group: Taken, mut more: impl Iterator<Item = Taken>) -> Result<Fault, String> {

@@ -1,6 +1,6 @@
 //! Brings about what the plan says goes wrong.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use madsim::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -10,7 +10,7 @@ use super::{World, machine::Life};
 use crate::{
     chance,
     disk::Part,
-    plan::{FaultKind, Keep, Shape, When},
+    plan::{FaultKind, Keep, Shape, When, text::words_of},
 };
 
 /// How long a slow node goes on between two pauses.
@@ -53,16 +53,22 @@ impl World {
                 && !world.is_healed()
             {
                 world.fence(node);
-                let _ = told.try_send((node, *keep, *down_ms));
+                let _ = told.try_send((node, point, *keep, *down_ms));
             }
         }));
         let world = self.clone();
         async move {
-            while let Some((node, keep, down_ms)) = hits.recv().await {
+            while let Some((node, point, keep, down_ms)) = hits.recv().await {
                 world.note(node, "crash at a point");
+                world.tell(format_args!("crash point={point} node={node} down_ms={down_ms}"));
                 world.lose_power(node, keep, down_ms);
             }
         }
+    }
+
+    /// Into the trace, what is to happen now and for how long: what comes of it stands in lines of its own.
+    fn tell(&self, what: fmt::Arguments<'_>) {
+        self.around.trace.event(self.begun.elapsed(), 0, "plan", what);
     }
 
     fn is_healed(&self) -> bool {
@@ -89,6 +95,7 @@ impl World {
 
     async fn bring_about_one(self, fault: FaultKind) {
         let nobody = ReplicaId(0);
+        self.tell(format_args!("{}", words_of(&fault)));
         match fault {
             FaultKind::Crash { node, keep, down_ms } => {
                 self.note(node, "crash");
@@ -337,14 +344,8 @@ impl World {
 
     fn links_cut_by(&self, shape: &Shape) -> Vec<(ReplicaId, ReplicaId)> {
         let voters = self.plan().options.voters;
-        let hears = |one: ReplicaId, other: ReplicaId| match shape {
-            Shape::Groups(groups) => groups.iter().any(|group| group.contains(&one) && group.contains(&other)),
-            Shape::Bridge(bridge) => one == *bridge || other == *bridge || one.0 % 2 == other.0 % 2,
-            Shape::Ring => one.0.abs_diff(other.0) == 1 || one.0.abs_diff(other.0) == voters - 1,
-            Shape::Flapping { .. } => true,
-        };
         let pairs = (1..=voters).flat_map(|one| (1..=voters).map(move |other| (ReplicaId(one), ReplicaId(other))));
-        pairs.filter(|(one, other)| one != other && !hears(*one, *other)).collect()
+        pairs.filter(|(one, other)| one != other && !shape.joins(voters, *one, *other)).collect()
     }
 
     /// A random quorum of intact voters becomes faultless; what is wrong outside of it stays wrong.
@@ -364,7 +365,8 @@ impl World {
         self.resume_all();
         self.around.network.heal(Some(&core));
         self.leave_out(&core);
-        self.around.trace.event(self.begun.elapsed(), 0, "heal", format_args!("{core:?}"));
+        let names: Vec<_> = core.iter().map(|id| format!("n{id}")).collect();
+        self.around.trace.event(self.begun.elapsed(), 0, "heal", format_args!("{}", names.join(" ")));
         core.into_iter().for_each(|id| self.start(id));
     }
 

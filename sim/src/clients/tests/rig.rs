@@ -29,6 +29,7 @@ use crate::{
     clients::{caller::Caller, serve},
     network::Network,
     plan::{ClockOptions, DiskOptions, NetworkOptions, Options, Plan},
+    store::Writing,
     trace::Trace,
 };
 
@@ -100,12 +101,14 @@ impl StorageBackend for Memory {
 struct Told {
     store: Blocking,
     book: Book,
+    incarnation: u64,
 }
 
 impl Persist for Told {
     async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
-        self.store.commit(writes.clone()).await?;
-        writes.iter().for_each(|write| self.book.wrote(NODE, write));
+        self.book.writing(NODE, self.incarnation, Writing::Handed(&writes));
+        self.store.commit(writes).await?;
+        self.book.writing(NODE, self.incarnation, Writing::Durable);
         Ok(())
     }
 
@@ -172,7 +175,7 @@ impl Rig {
         let place = Handle::current().create_node().name("node").build();
         self.book.started(NODE, self.incarnation, place.id(), &recovered);
         let (link, door) = self.network.join(NODE, self.incarnation);
-        let store = Told { store: Blocking::new(store), book: self.book.clone() };
+        let store = Told { store: Blocking::new(store), book: self.book.clone(), incarnation: self.incarnation };
         let environment = World(stream(self.plan.seed, "entropy", &[self.incarnation]));
         let config = self.config();
         let slot = Arc::<Mutex<Option<NodeHandle>>>::default();

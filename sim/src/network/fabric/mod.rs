@@ -71,6 +71,8 @@ struct Message {
     /// What it travels on: a connection between nodes, or the life of the node that a client speaks with.
     session: u64,
     wire: Wire,
+    /// When it was sent.
+    sent: Duration,
     /// It is a second copy: it belongs to nothing, takes up no room, and comes to whoever is there.
     is_copy: bool,
 }
@@ -151,6 +153,13 @@ impl Fabric {
     /// Something became of a message.
     fn tell(&self, who: Party, what: &str, Name { from, to, kind, number }: Name) {
         self.event(who, what, format_args!("{} {from}>{to} #{number}", kind.name()));
+    }
+
+    /// It is handed over.
+    fn tell_delivered(&self, who: Party, message: &Message) {
+        let (Name { from, to, kind, number }, sent) = (message.name, message.sent);
+        let (seconds, micros) = (sent.as_secs(), sent.subsec_micros());
+        self.event(who, "deliver", format_args!("{} {from}>{to} #{number} sent={seconds}.{micros:06}", kind.name()));
     }
 
     fn event(&self, who: Party, what: &str, detail: fmt::Arguments<'_>) {

@@ -90,7 +90,7 @@ impl Fabric {
             self.fault("cut", name);
         } else {
             let fate = if is_healed { Fate::PROMPT } else { Fate::of(self.seed, &self.options, name) };
-            self.depart(Message { name, lane, session, wire, is_copy: false }, fate);
+            self.depart(Message { name, lane, session, wire, sent: self.now, is_copy: false }, fate);
         }
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Fabric {
         let Message { name, lane, session, .. } = message;
         if let Some(after) = fate.copy {
             self.fault("duplicated", name);
-            let copy = Message { name, lane, session, wire: message.wire.clone(), is_copy: true };
+            let copy = Message { name, lane, session, wire: message.wire.clone(), sent: self.now, is_copy: true };
             self.schedule(self.now + after, Due::Message(copy));
         }
         if fate.lost {
@@ -171,7 +171,7 @@ impl Fabric {
             self.end(pair);
             return false;
         };
-        self.tell(name.to, "deliver", name);
+        self.tell_delivered(name.to, message);
         let Some(life) = self.lives.get_mut(&to) else { return false };
         life.push(lane, Delivery { peer: from, session, news: News::Frame { payload, room: room_of(message) } });
         true
@@ -183,14 +183,14 @@ impl Fabric {
             self.tell(message.name.to, "void", message.name);
             return false;
         }
-        self.tell(message.name.to, "deliver", message.name);
+        self.tell_delivered(message.name.to, message);
         let Some(life) = self.lives.get_mut(&to) else { return false };
         life.push_request(Letter { peer: client, bytes: message.wire.clone().into_plain(), room: room_of(message) });
         true
     }
 
     fn hand_over_answer(&mut self, from: ReplicaId, client: u64, message: &Message) -> bool {
-        self.tell(message.name.from, "deliver", message.name);
+        self.tell_delivered(message.name.from, message);
         let Some(mailbox) = self.clients.get_mut(&client) else { return false };
         mailbox.push(Letter { peer: from.0, bytes: message.wire.clone().into_plain(), room: room_of(message) });
         true

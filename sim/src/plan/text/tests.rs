@@ -46,6 +46,16 @@ fn comments_and_blank_lines_and_the_order_of_fields_do_not_matter() {
     assert_eq!(read(&text), Ok(plan));
 }
 
+#[test]
+fn one_line_may_stand_for_several_calls() {
+    let base = write(&generate(3));
+    let line = "after=5 node=1 timeout_ms=7 read pool=0";
+    let short = read(&format!("{base}client\ncall times=3 {line}\n"));
+    let long = read(&format!("{base}client\n{}", format!("call {line}\n").repeat(3)));
+    assert_eq!(short.as_ref().map(|plan| plan.clients.last().map(|client| client.calls.len())), Ok(Some(3)));
+    assert_eq!(short, long);
+}
+
 /// Each with the line it stands on, and words that say what is wrong.
 #[test]
 fn an_error_names_its_line() {
