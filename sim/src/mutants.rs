@@ -32,8 +32,8 @@ mutants! {
     m01 "append responses leave before the commit" promise durable ledger raft;
     m02 "term and vote are left out of the write" raft promise;
     m03 "messages of an empty Ready leave at once" promise raft;
-    m04 "half of the voters commit" ledger raft durable digest;
-    m05 "answered at append, not at apply" durable once linear phantom;
+    m04 "half of the voters commit" ledger promise raft durable digest;
+    m05 "answered at append, not at apply" durable promise once linear phantom;
     m06 "the key table is left out of snapshots" once digest;
     m07 "keys are remembered without their pool" once digest linear;
     m08 "keys are checked by the leader alone, before it proposes" once digest linear;
@@ -43,9 +43,9 @@ mutants! {
     m12 "losses are not remembered" once digest;
     m13 "draws take randomness of the node" digest linear;
     m14 "apply goes by the order of a hash map" digest linear;
-    m15 "the last unit is given twice" stock digest linear;
-    m16 "sampling by remainder, without rejection" draw digest linear;
-    m17 "the entry at a snapshot's index is applied twice, or not" digest ledger;
+    m15 "the last unit counts as none" stock digest linear;
+    m16 "sampling by remainder, without rejection; the model is told" draw;
+    m17 "the entry after a snapshot is lost" digest ledger;
     m18 "the store keeps an old suffix on conflict" ledger promise digest raft;
     m19 "commits are not durable" promise durable raft;
     m20 "entries and hard state in two transactions" promise raft;
