@@ -40,7 +40,7 @@ mutants! {
     m09 "a forgotten key is executed again" once digest;
     m10 "a key's age is taken from the node's own clock" digest once;
     m11 "another request under a key gets the old answer" once linear digest;
-    m12 "losses are not remembered" once digest;
+    m12 "losses are not remembered" once digest linear;
     m13 "draws take randomness of the node" digest linear;
     m14 "apply goes by the order of a hash map" digest linear;
     m15 "the last unit counts as none" stock digest linear;
