@@ -21,6 +21,8 @@ pub trait Watcher {
     fn sometimes(&self, name: &'static str);
     /// Is the bug of this name planted?
     fn is_planted(&self, bug: &'static str) -> bool;
+    /// A number that differs from node to node and from call to call.
+    fn whim(&self) -> u64;
     /// An entry was applied.
     fn applied(&self, index: Index, term: Term, data: &Bytes);
     /// A replica goes on from a state of this index.
@@ -60,6 +62,11 @@ pub fn sometimes(name: &'static str) {
 /// Is the bug of this name planted?
 pub fn is_planted(bug: &'static str) -> bool {
     watch(|watcher| watcher.is_planted(bug)).unwrap_or(false)
+}
+
+/// A number that differs from node to node and from call to call: what a planted bug takes for chance, or for its clock.
+pub fn whim() -> u64 {
+    watch(|watcher| watcher.whim()).unwrap_or(0)
 }
 
 /// An entry was applied.

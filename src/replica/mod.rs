@@ -309,6 +309,7 @@ impl Replica {
     }
 
     fn propose(&mut self, time: Millis, entropy: Entropy, commands: Vec<(ProposalId, Command)>) {
+        let commands = if hooks::is_planted("m08") { self.answer_known(commands) } else { commands };
         let (ids, commands): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
         let data = Batch { version: Batch::VERSION, time, entropy, commands }.encode();
         match if self.can_propose() { self.raft.propose(data) } else { None } {
@@ -318,6 +319,17 @@ impl Replica {
             }
             None => self.turn_away(ids),
         }
+    }
+
+    /// A planted bug: keys are looked up here, and no more when an entry is applied.
+    fn answer_known(&mut self, mut commands: Vec<(ProposalId, Command)>) -> Vec<(ProposalId, Command)> {
+        let machine = self.applied.machine();
+        let known = commands.extract_if(.., |(_, command)| machine.recall_outcome(command).is_some());
+        let known: Vec<_> = known
+            .filter_map(|(id, command)| Some((id, ProposalResult::Applied(machine.recall_outcome(&command)?))))
+            .collect();
+        self.answer(known);
+        commands
     }
 
     fn turn_away(&mut self, ids: impl IntoIterator<Item = ProposalId>) {
@@ -430,7 +442,11 @@ impl Replica {
     /// Hands out a WriteSet; its number.
     fn persist(&mut self, mut write: WriteSet) -> u64 {
         write.number = self.unpersisted.number_write();
-        self.written = write.hard_state.unwrap_or(self.written);
+        let before = self.written;
+        self.written = write.hard_state.unwrap_or(before);
+        if let Some(hard_state) = write.hard_state.as_mut().filter(|_| hooks::is_planted("m02")) {
+            (hard_state.term, hard_state.vote) = (before.term, before.vote);
+        }
         let number = write.number;
         self.outputs.push_back(Output::Persist(write));
         number
@@ -479,6 +495,9 @@ impl Replica {
         });
         let free = self.unpersisted.take_free(promise, &mut held);
         self.send(free);
+        if write.is_none() && hooks::is_planted("m03") {
+            self.send(std::mem::take(&mut held));
+        }
         let then = match installed {
             Some((_, machine)) => Durable::Installed { number, messages: held, machine },
             None => Durable::Ready { number, messages: held },
@@ -519,6 +538,20 @@ impl Replica {
         let log = self.raft.log();
         let superseded = self.proposals.overwritten(Index(first.index), |index| log.term_at(index));
         self.answer(superseded);
+        if hooks::is_planted("m05") {
+            self.answer_at_append();
+        }
+    }
+
+    /// A planted bug: whoever waits for an entry is told what it would make of the state as soon as it is in the log.
+    fn answer_at_append(&mut self) {
+        let mut state = StateMachine::restore(&self.machine().snapshot().encode()).expect("it was just encoded");
+        for index in state.applied().next().0..=self.raft.log().last().0 {
+            let entry = self.raft.log().get(Index(index)).expect("what is not applied is in the log").clone();
+            let outcomes = state.apply(Index(index), &entry.data);
+            let answers = self.proposals.applied(Index(index), Term(entry.term), outcomes);
+            self.answer(answers);
+        }
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), BrokenInvariant> {

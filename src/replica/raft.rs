@@ -7,6 +7,7 @@ use raft::{Config as RaftConfig, ProgressState, RawNode, Ready, SnapshotStatus, 
 use super::{BrokenInvariant, Config, Role, TransferRefused, election, log::Log, logger::logger};
 use crate::{
     durable::{HardState, Identity, RecoveredLog},
+    hooks,
     types::{Index, ReplicaId, Term},
 };
 
@@ -129,7 +130,22 @@ impl Raft {
 
     /// What is to be done, if anything. To be followed by [`Raft::advance`] before any other call.
     pub fn ready(&mut self) -> Option<Ready> {
+        if hooks::is_planted("m04") {
+            self.commit_at_half();
+        }
         self.node.has_ready().then(|| self.node.ready())
+    }
+
+    /// A planted bug: what half of the voters have is committed.
+    fn commit_at_half(&mut self) {
+        let matched = self.matched();
+        let mut indexes: Vec<u64> = matched.iter().map(|(_, index)| index.0).collect();
+        indexes.sort_unstable();
+        if let Some(index) = indexes.get(indexes.len() - indexes.len() / 2) {
+            let raft = &mut self.node.raft;
+            let term = raft.term;
+            raft.raft_log.maybe_commit(*index, term);
+        }
     }
 
     /// The Ready was taken: its entries are in the mirror.

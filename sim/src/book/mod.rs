@@ -93,6 +93,8 @@ struct Pages {
     /// Hits that the plan waits for.
     planned: BTreeSet<(String, u32)>,
     bug: Option<String>,
+    /// How many numbers each node took out of the air, for a planted bug.
+    whims: BTreeMap<ReplicaId, u64>,
     trace: Trace,
 }
 
@@ -103,6 +105,9 @@ impl Book {
         let (pool, actor) = (PoolId::default_pool(), Actor::default());
         let action = Action::ImportCatalog { items: plan.options.catalog.clone(), draw_seq: DrawSeq(0) };
         history.may_ask_itself(Keyless { pool, actor, action });
+        if bug.as_deref() == Some("m16") {
+            history.expect_unfair_draws();
+        }
         let planned = plan.faults.iter().filter_map(|fault| match &fault.when {
             When::Hit { point, nth } => Some((point.clone(), *nth)),
             When::At(_) => None,
@@ -127,6 +132,7 @@ impl Book {
             hits: BTreeMap::new(),
             planned: planned.collect(),
             bug,
+            whims: BTreeMap::new(),
             trace,
         };
         Self { pages: Arc::new(Mutex::new(pages)), on_hit: Arc::default() }

@@ -10,6 +10,7 @@ use tombola::{
 };
 
 use super::{Book, lines, lives::Shipment, rare::has_lonely_tail};
+use crate::chance;
 
 impl Watcher for Book {
     fn crash_point(&self, name: &'static str) {
@@ -40,6 +41,14 @@ impl Watcher for Book {
 
     fn is_planted(&self, bug: &'static str) -> bool {
         self.pages().bug.as_deref() == Some(bug)
+    }
+
+    fn whim(&self) -> u64 {
+        let pages = &mut *self.pages();
+        let Some(who) = pages.lives.on(node()).map(|life| life.who.replica) else { return 0 };
+        let count = pages.whims.entry(who).or_default();
+        *count += 1;
+        chance::number(0, "whim", &[who.0, *count])
     }
 
     fn applied(&self, index: Index, term: Term, data: &Bytes) {

@@ -114,6 +114,7 @@ impl Call {
 #[derive(Debug)]
 pub struct History {
     limits: Limits,
+    draws_unfairly: bool,
     ledger: Ledger,
     digests: DigestCheck,
     raft: RaftCheck,
@@ -147,6 +148,7 @@ impl History {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            draws_unfairly: false,
             ledger: Ledger::default(),
             digests: DigestCheck::default(),
             raft: RaftCheck::default(),
@@ -201,6 +203,11 @@ impl History {
         self.own.push(own);
     }
 
+    /// The cluster draws as unfairly as the planted bug m16 makes it: nothing but the fairness of its draws shall tell.
+    pub fn expect_unfair_draws(&mut self) {
+        self.draws_unfairly = true;
+    }
+
     /// A caller asks for something.
     pub fn invoke(&mut self, at: Moment, ask: Ask) -> CallId {
         self.calls.push(Call { ask, invoked: at, told: None });
@@ -245,7 +252,11 @@ impl History {
             return Err(violation);
         }
         let mut judge = Judge::of(&self.calls, &self.own);
-        judge.replay(&self.ledger, &self.digests, Model::founding(self.limits))?;
+        let mut model = Model::founding(self.limits);
+        if self.draws_unfairly {
+            model.draw_unfairly();
+        }
+        judge.replay(&self.ledger, &self.digests, model)?;
         judge.check_answers(&self.calls, self.survivors)
     }
 }

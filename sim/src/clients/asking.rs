@@ -81,6 +81,11 @@ fn item_id(number: u8, catalog: &[CatalogItem]) -> ItemId {
     }
 }
 
+/// A pool that is not this one.
+pub fn neighbour(pool: &PoolId) -> PoolId {
+    if *pool == PoolId::default_pool() { pool_id(1) } else { PoolId::default_pool() }
+}
+
 /// Pools differ by what happens when an item cannot be awarded.
 fn policy(pool: u8, catalog: &[CatalogItem]) -> Policy {
     let unlimited = catalog.iter().find(|listed| listed.stock == Stock::Unlimited);

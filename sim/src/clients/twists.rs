@@ -15,7 +15,7 @@ use tombola::{
 
 use super::{
     actor,
-    asking::{Asked, another},
+    asking::{Asked, another, neighbour},
     caller::{Caller, Ending, Errand, under_key},
 };
 use crate::{
@@ -99,12 +99,17 @@ impl Caller {
             Asked::Mutation(pool, action) => {
                 let greeting = errand(Call::Status, None);
                 let Some(key) = self.new_key(number, &greeting).await else { return };
-                let errand = |action| {
-                    let (call, ask) = under_key(self.client, self.command(pool.clone(), key, action));
+                let errand = |pool, action| {
+                    let (call, ask) = under_key(self.client, self.command(pool, key, action));
                     errand(call, ask)
                 };
                 self.known().keys.insert(number, (pool.clone(), key));
-                return self.mutate(planned.twist, [errand(action.clone()), errand(another(&action))], ended).await;
+                // Another request under its key; or the same one to another pool, where that key is a new one.
+                let other = match number % 2 {
+                    0 => errand(neighbour(&pool), action.clone()),
+                    _ => errand(pool.clone(), another(&action)),
+                };
+                return self.mutate(planned.twist, [errand(pool, action), other], ended).await;
             }
         }
         drop(ended);

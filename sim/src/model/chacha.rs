@@ -67,6 +67,14 @@ pub(super) fn ticket(entropy: &[u8; 32], step: u64, total: u64) -> u64 {
         .expect("the words never end")
 }
 
+/// How tickets are made.
+pub(super) type Ticket = fn(&[u8; 32], u64, u64) -> u64;
+
+/// A ticket by the remainder of half a word: no ticket of ours, and not a fair one. What a planted bug makes of a step.
+pub(super) fn unfair_ticket(entropy: &[u8; 32], step: u64, total: u64) -> u64 {
+    u64::from(word(entropy, 0, step) as u32) % total
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

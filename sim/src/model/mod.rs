@@ -38,6 +38,7 @@ pub struct Model {
     history: HistoryDigest,
     pools: BTreeMap<PoolId, Pool>,
     keys: Keys,
+    ticket: chacha::Ticket,
 }
 
 /// A command of an entry, and what it must be answered.
@@ -63,6 +64,7 @@ struct Moment<'a> {
     index: Index,
     now: Millis,
     entropy: Entropy,
+    ticket: chacha::Ticket,
     /// Steps asked for by the commands before.
     steps: u64,
     /// Each answer in bytes, and whether it was a replay.
@@ -74,9 +76,14 @@ impl Model {
     /// The pools at founding: one of them, `default`, empty, at index 1.
     pub fn founding(limits: Limits) -> Self {
         let (pools, keys, history) = (BTreeMap::new(), Keys::new(limits), told::history_at_founding());
-        let mut model = Self { applied: Index::FOUNDING, now: Millis(0), history, pools, keys };
+        let mut model = Self { applied: Index::FOUNDING, now: Millis(0), history, pools, keys, ticket: chacha::ticket };
         model.open(PoolId::default_pool(), Pool::new(Policy::Renormalize, false));
         model
+    }
+
+    /// From now on draws are as unfair as the planted bug m16 makes them, so that their fairness alone can tell.
+    pub fn draw_unfairly(&mut self) {
+        self.ticket = chacha::unfair_ticket;
     }
 
     /// Applies the entry that comes next, and says what its commands must be answered: nothing if it is no batch.
@@ -95,7 +102,7 @@ impl Model {
         self.keys.pass(now);
         self.now = now;
         let (index, entropy) = (self.applied, batch.entropy);
-        let mut moment = Moment { index, now, entropy, steps: 0, answers: Vec::new(), seen };
+        let mut moment = Moment { index, now, entropy, ticket: self.ticket, steps: 0, answers: Vec::new(), seen };
         let mut decisions = Vec::new();
         for command in batch.commands {
             let outcome = self.answer(&command, &mut moment);
@@ -225,7 +232,7 @@ impl Moment<'_> {
 fn execute_in(pool: &mut Pool, command: &Command, room: usize, moment: &mut Moment<'_>) -> Verdict {
     let result = match &command.action {
         Action::Draw { count } => {
-            let steps = Steps { entropy: moment.entropy, first: moment.steps };
+            let steps = Steps { entropy: moment.entropy, first: moment.steps, ticket: moment.ticket };
             return pool.draw(*count, command.origin, steps, moment.seen);
         }
         Action::Claim { item, quantity } => pool.claim(item, *quantity, command.origin),

@@ -99,6 +99,7 @@ pub(super) struct Pool {
 pub(super) struct Steps {
     pub(super) entropy: Entropy,
     pub(super) first: u64,
+    pub(super) ticket: chacha::Ticket,
 }
 
 impl Pool {
@@ -129,12 +130,12 @@ impl Pool {
             return Verdict::Plain(Err(refusal));
         }
         let first_seq = DrawSeq(self.draw_seq + 1);
-        let all = (0..u64::from(count)).map(|at| self.draw_once(&steps.entropy, steps.first + at, seen)).collect();
+        let all = (0..u64::from(count)).map(|at| self.draw_once(&steps, steps.first + at, seen)).collect();
         self.draw_seq += u64::from(count);
         Verdict::Drawn { first_seq, version: Version(self.version), steps: all }
     }
 
-    fn draw_once(&mut self, entropy: &Entropy, step: u64, seen: &mut dyn FnMut(Spin<'_>)) -> (Step, Option<u32>) {
+    fn draw_once(&mut self, steps: &Steps, step: u64, seen: &mut dyn FnMut(Spin<'_>)) -> (Step, Option<u32>) {
         let counts = |item: &Item| self.policy != Policy::Renormalize || item.has(1);
         let odds = self.items.iter().map(|item| if counts(item) { item.weight } else { 0 });
         let odds: Vec<u32> = odds.collect();
@@ -142,7 +143,7 @@ impl Pool {
         if total == 0 {
             return (Step::PoolEmpty, None);
         }
-        let ticket = chacha::ticket(&entropy.0, step, total);
+        let ticket = (steps.ticket)(&steps.entropy.0, step, total);
         let mut running = 0;
         let exceeds = |weight: &u32| {
             running += u64::from(*weight);

@@ -9,6 +9,7 @@ use super::{
     record::{RECORD_BYTES_MIN, Record},
 };
 use crate::{
+    hooks,
     pool::{
         Limits, PoolId,
         digest::{Sum, hash_key_record},
@@ -50,15 +51,16 @@ impl Keys {
 
     /// The hash of what [`Self::scope_record`] gives.
     pub(in crate::pool) fn scope_hash(&self, pool: Option<&PoolId>) -> u128 {
-        self.scope(pool).hash()
+        if hooks::is_planted("m06") { 0 } else { self.scope(pool).hash() }
     }
 
     /// The keys of a scope, ring by ring, bucket by bucket in the order of time, in pieces, each with the sum of its
     /// records' hashes. Where they are cut depends on the records alone.
     pub(in crate::pool) fn pieces(&self, pool: Option<&PoolId>) -> impl Iterator<Item = (KeysPiece, Sum)> {
         let scope = self.scope(pool);
-        let buckets = RingKind::ALL.map(|kind| scope.ring(kind).buckets().map(move |bucket| (kind, bucket)));
-        buckets.into_iter().flatten().flat_map(|(kind, bucket)| pieces(scope.name(), kind, bucket))
+        let kinds = RingKind::ALL.into_iter().filter(|_| !hooks::is_planted("m06"));
+        let buckets = kinds.map(|kind| scope.ring(kind).buckets().map(move |bucket| (kind, bucket)));
+        buckets.flatten().flat_map(|(kind, bucket)| pieces(scope.name(), kind, bucket))
     }
 
     /// Takes in a pool's scope.
