@@ -242,7 +242,7 @@ impl Sending {
     /// Gives up what is under way.
     pub fn give_up(&mut self, why: &str) {
         if let Some(current) = self.current.take() {
-            if current.heard.plus(self.times.ticks(time_max(current.meta.body_bytes))) > current.until {
+            if current.next > 0 {
                 hooks::sometimes("snapshot_aborted_midway");
             }
             let (to, index) = (current.owed.report.to.0, current.meta.index.0);
