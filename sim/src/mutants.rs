@@ -35,7 +35,7 @@ mutants! {
     m04 "half of the voters commit" ledger promise raft durable digest;
     m05 "answered at append, not at apply" durable promise once linear phantom;
     m06 "the key table is left out of snapshots" once digest;
-    m07 "keys are remembered without their pool" once digest linear;
+    m07 "keys are remembered without their pool" once digest linear phantom;
     m08 "keys are checked by the leader alone, before it proposes" once digest linear;
     m09 "a forgotten key is executed again" once digest;
     m10 "a key's age is taken from the node's own clock" digest once;
