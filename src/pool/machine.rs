@@ -99,7 +99,7 @@ impl StateMachine {
     }
 
     fn apply_batch(&mut self, index: Index, batch: &Batch) -> (Vec<Outcome>, Answers) {
-        let now = self.now.max(batch.time);
+        let now = if hooks::is_planted("m35") { batch.time } else { self.now.max(batch.time) };
         self.keys.advance(self.now, now);
         self.now = now;
         if !batch.commands.is_empty() {

@@ -145,8 +145,8 @@ impl Replica {
     /// # Errors
     /// A broken invariant is final: nothing but stopping is right after it. Bad input from a peer is none.
     pub fn handle(&mut self, input: Input) -> Result<(), BrokenInvariant> {
-        if self.unpersisted.is_installing() {
-            self.handle_installing(input)?;
+        if self.unpersisted.is_installing() && !hooks::is_planted("m34") {
+            self.handle_installing(input);
         } else {
             self.handle_ready(input)?;
         }
@@ -181,9 +181,8 @@ impl Replica {
 
     /// While a peer's snapshot is on its way to the disk, raft is told of nothing but that (line 9): what comes is lost, as
     /// on a network. Reads wait.
-    fn handle_installing(&mut self, input: Input) -> Result<(), BrokenInvariant> {
+    fn handle_installing(&mut self, input: Input) {
         match input {
-            Input::Tick if hooks::is_planted("m34") => self.tick()?,
             Input::Persisted { number } => self.unpersisted.mark_durable(number),
             Input::Read(read) => self.reads.add(read),
             Input::ForgetRead(read) => self.reads.forget(read),
@@ -198,7 +197,6 @@ impl Replica {
             | Input::SnapshotTaken { .. }
             | Input::Checkpoint { .. } => {}
         }
-        Ok(())
     }
 
     /// The next thing to do, in order.

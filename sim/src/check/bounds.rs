@@ -219,4 +219,11 @@ mod tests {
         refused(waits(PENDING_COMMANDS_MAX + 1, 0), "bounds", "65537 commands of 0 bytes");
         refused(waits(1, PENDING_BYTES_MAX + 1), "bounds", "1 commands of 16777217 bytes");
     }
+
+    #[test]
+    fn when_nobody_asks_nothing_waits() {
+        check().idle(NODE, &Vitals::default()).unwrap();
+        let left = Vitals { waiting_commands: 1, ..Vitals::default() };
+        refused(check().idle(NODE, &left), "bounds", "in node 2 1 commands of 0 bytes wait");
+    }
 }

@@ -224,6 +224,7 @@ fn a_start_that_lost_something_is_refused() {
         damaged.damaged(ME);
         assert!(!damaged.recovered(ME, &lost).unwrap(), "it is told apart");
         assert!(damaged.recovered(ME, &lost).unwrap(), "from then on this is what it has");
+        refused(say(&mut damaged, 3, accepts(3)), "promise", "replica 2, which has forgotten");
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) fn draw(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
         for time in dice.times(mean, scene.end) {
             // One in ten lasts until the disk is healed.
             let ms = if dice.percent(10) { scene.end - time } else { dice.skewed(100, 10_000) };
-            let more_ms = dice.skewed(1, 2_000);
+            // One in four is as long as an election.
+            let more_ms = if dice.percent(25) { dice.between(500, 2_000) } else { dice.skewed(1, 2_000) };
             faults.push(at(time, FaultKind::SlowDisk { node: scene.node(&mut dice), more_ms, ms }));
         }
     }
