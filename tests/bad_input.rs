@@ -7,7 +7,7 @@ mod user;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use user::{User, free_base};
+use user::{User, dev_json, free_base};
 
 /// What is typed, the exit code, and the code of the error. `KEY` stands for a key that drew twice, `FUTURE` and `PAST`
 /// for keys of other times.
@@ -88,6 +88,22 @@ fn state(user: &User) -> [Value; 2] {
     [pool, pools]
 }
 
+/// A client of another cluster, which trusts this one's nodes: each of its commands ends at once, with the reason.
+fn assert_is_foreign(user: &User) {
+    assert!(user.run(&["certs", "init", "--dir", "foreign", "--nodes", "3", "--client", "me"]).status.success());
+    let file = dev_json(&user.path("cluster"));
+    let (ca, quic) = (file["ca"].as_str().unwrap(), file["nodes"][0]["quic"].as_str().unwrap());
+    for verb in ["draw", "state", "cluster status"] {
+        let known =
+            ["--endpoints", quic, "--tls-ca", ca, "--tls-cert", "foreign/me.pem", "--tls-key", "foreign/me.key"];
+        let words: Vec<_> = verb.split(' ').chain(known).chain(["--timeout", "1h", "-o", "json"]).collect();
+        let output = user.run(&words);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((code(&output.stderr).as_str(), output.status.code()), ("HANDSHAKE_REFUSED", Some(2)), "{verb}");
+        assert!(told.contains("invalid peer certificate: UnknownIssuer") && told.contains("--tls-cert"), "{told}");
+    }
+}
+
 #[test]
 fn what_is_wrong_gets_a_code_and_changes_nothing() {
     let user = User::new();
@@ -97,7 +113,17 @@ fn what_is_wrong_gets_a_code_and_changes_nothing() {
     )
     .unwrap();
     let base = free_base(1).to_string();
-    let mut dev = user.start(&["dev", "--nodes", "1", "--grpc-port", &base, "--catalog", "catalog.yaml"]);
+    let mut dev = user.start(&[
+        "dev",
+        "--nodes",
+        "1",
+        "--data-dir",
+        "cluster",
+        "--grpc-port",
+        &base,
+        "--catalog",
+        "catalog.yaml",
+    ]);
     dev.stdout_until("ready");
     let key = |args: &[&str]| user.json(&[&["key"], args].concat())["key"].as_str().unwrap().to_owned();
     let known = key(&[]);
@@ -119,6 +145,7 @@ fn what_is_wrong_gets_a_code_and_changes_nothing() {
         assert_eq!(output.status.code(), Some(exit), "{typed}");
         assert!(output.stdout.is_empty(), "{typed}");
     }
+    assert_is_foreign(&user);
     assert_eq!(state(&user), before, "something was changed");
     assert!(user.run(&["verify"]).status.success());
 

@@ -28,6 +28,9 @@ const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
 /// The cluster's time: far from any wall clock.
 const NOW: Millis = Millis(1_000_000_000_000);
 
+/// Longer than any test: who waits for it is found out.
+const AN_HOUR: Duration = Duration::from_secs(3_600);
+
 /// What a node does with a call.
 enum Play {
     Reply(Box<Result<Reply, Failure>>),
@@ -174,6 +177,10 @@ fn follower(play: impl Fn(&Call) -> Play + Send + Sync) -> impl Fn(&Call) -> Pla
     }
 }
 
+fn draw_one() -> Action {
+    Action::Draw { count: 1 }
+}
+
 async fn draw(client: &Client, count: u16) -> Result<(RequestKey, tombola::client::Called<Answered>), ClientError> {
     let key = client.new_key().await?;
     Ok((key, client.submit(PoolId::default_pool(), key, Action::Draw { count }).await?))
@@ -251,7 +258,7 @@ async fn what_nobody_answered_is_possibly_applied_if_it_was_sent() {
         let client = client(&certs, &[&node.address], Duration::from_millis(1_500));
         let key = client.new_key().await.unwrap();
         let start = Instant::now();
-        let error = client.submit(PoolId::default_pool(), key, Action::Draw { count: 1 }).await.unwrap_err();
+        let error = client.submit(PoolId::default_pool(), key, draw_one()).await.unwrap_err();
         assert_eq!(error, ClientError::Failed(Failure::Unknown { key }));
         assert!(start.elapsed() < Duration::from_millis(2_500));
         assert!(node.keys().len() > 1 && node.keys().iter().all(|&sent| sent == key), "one key on every attempt");
@@ -280,7 +287,7 @@ async fn a_call_that_waits_for_a_connection_never_left() {
     node.quic.close().await;
     // Bound, and deaf: packets go in and nothing comes out, so the call is still queued when its time is over.
     let _deaf = std::net::UdpSocket::bind(&address).unwrap();
-    let error = client.submit(PoolId::default_pool(), key, Action::Draw { count: 1 }).await.unwrap_err();
+    let error = client.submit(PoolId::default_pool(), key, draw_one()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
 }
 
@@ -390,10 +397,46 @@ async fn a_restarted_node_is_found_again() {
 async fn a_node_of_another_cluster_is_not_talked_to() {
     let (ours, theirs) = (certs(), certs());
     let node = Node::start(&theirs, 1, healthy(1));
-    let client = client(&ours, &[&node.address], Duration::from_millis(500));
+    let client = client(&ours, &[&node.address], AN_HOUR);
     let error = draw(&client, 1).await.unwrap_err();
-    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    assert_eq!(error.code(), "HANDSHAKE_REFUSED", "{error:?}");
+    assert!(error.to_string().contains("its certificate is not accepted: invalid peer certificate"), "{error}");
     assert!(node.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_of_another_cluster_is_told_so_at_once_and_surely_not_applied() {
+    let (ours, theirs) = (certs(), certs());
+    let nodes: Vec<_> = (1..=3).map(|id| Node::start(&ours, id, healthy(id))).collect();
+    let endpoints: Vec<_> = nodes.iter().map(|node| node.address.as_str()).collect();
+    // They trust the nodes, and are not trusted.
+    std::fs::copy(ours.path().join("node-ca.pem"), theirs.path().join("node-ca.pem")).unwrap();
+    let key = RequestKey::new(NOW, [7; 10]);
+    // A call may be written before the refusal comes, wait for the connection, or come after: it is told the same.
+    for _ in 0..20 {
+        let client = client(&theirs, &endpoints, AN_HOUR);
+        let (new_key, asked) = tokio::join!(client.new_key(), client.submit(PoolId::default_pool(), key, draw_one()));
+        for error in [new_key.unwrap_err(), asked.unwrap_err()] {
+            assert_eq!(error.code(), "HANDSHAKE_REFUSED", "{error:?}");
+            let says = error.to_string();
+            assert!(says.contains("it does not accept this client: invalid peer certificate"), "{says}");
+        }
+    }
+    assert!(nodes.iter().all(|node| node.calls.lock().unwrap().is_empty()));
+}
+
+#[tokio::test]
+async fn a_client_that_one_node_refuses_is_served_by_another() {
+    let (ours, theirs) = (certs(), certs());
+    for file in ["node-1.pem", "node-1.key", "node-ca.pem"] {
+        std::fs::copy(ours.path().join(file), theirs.path().join(file)).unwrap();
+    }
+    // It is a node of ours that trusts other clients: its client CA was changed too early.
+    let stranger = Node::start(&theirs, 1, healthy(1));
+    let healthy = Node::start(&ours, 2, healthy(2));
+    let client = client(&ours, &[&stranger.address, &healthy.address], AN_HOUR);
+    let (key, _) = draw(&client, 1).await.unwrap();
+    assert_eq!((stranger.keys(), healthy.keys()), (vec![], vec![key]));
 }
 
 #[tokio::test]

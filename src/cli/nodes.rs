@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::exit::{CliError, Exit};
+use super::{
+    exit::{CliError, Exit},
+    session,
+};
 use crate::{
     api::NodeStatus,
     client::{Client, ClientError},
@@ -32,7 +35,7 @@ pub struct Nodes {
 /// Asks every endpoint at once.
 ///
 /// # Errors
-/// None answered, or they belong to several clusters.
+/// None answered, none and this client accept each other, or they belong to several clusters.
 pub async fn ask(client: &Client) -> Result<Nodes, CliError> {
     let asking: Vec<_> = (0..client.endpoints())
         .map(|position| {
@@ -40,15 +43,22 @@ pub async fn ask(client: &Client) -> Result<Nodes, CliError> {
             tokio::spawn(async move { client.status_of(position).await })
         })
         .collect();
-    let mut asked = Vec::new();
+    let (mut asked, mut refusals) = (Vec::new(), Vec::new());
     for (position, asking) in asking.into_iter().enumerate() {
         let status = match asking.await {
             Ok(Ok(called)) => Ok(called.value),
             Ok(Err(ClientError::Unreachable { why })) => Err(why),
+            Ok(Err(ClientError::Refused { why })) => {
+                refusals.push(why.clone());
+                Err(why)
+            }
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         asked.push(Asked { position, endpoint: client.address(position).to_owned(), status });
+    }
+    if refusals.len() == asked.len() {
+        return Err(session::failed(ClientError::Refused { why: refusals.join("; ") }, None));
     }
     Nodes::new(asked)
 }

@@ -100,6 +100,10 @@ fn no_certificate() -> CliError {
 pub fn failed(error: ClientError, key: Option<RequestKey>) -> CliError {
     let hint = match &error {
         ClientError::Config(_) => Some("check --endpoints, --tls-ca, --tls-cert and --tls-key"),
+        ClientError::Refused { .. } => Some(
+            "nothing was applied; --tls-ca, --tls-cert and --tls-key must be of this cluster and valid now; the node's log has \
+             its side",
+        ),
         ClientError::Unreachable { .. } if key.is_some() => {
             Some("nothing was applied; is the cluster running? `tombola cluster status` asks every node")
         }
@@ -118,7 +122,7 @@ pub fn failed(error: ClientError, key: Option<RequestKey>) -> CliError {
         },
     };
     let exit = match &error {
-        ClientError::Config(_) => Exit::Usage,
+        ClientError::Config(_) | ClientError::Refused { .. } => Exit::Usage,
         ClientError::Failed(Failure::NotApplied(NotApplied::Malformed(_) | NotApplied::TransferRefused(_))) => {
             Exit::Refused
         }
@@ -220,6 +224,7 @@ mod tests {
             (not_applied(NotApplied::TransferRefused(String::new())), Exit::Refused, "TRANSFER_REFUSED"),
             (ClientError::Failed(Failure::Unknown { key: key() }), Exit::Unavailable, "OUTCOME_UNKNOWN"),
             (ClientError::Unreachable { why: String::new() }, Exit::Unavailable, "UNREACHABLE"),
+            (ClientError::Refused { why: String::new() }, Exit::Usage, "HANDSHAKE_REFUSED"),
             (ClientError::Config(String::new()), Exit::Usage, "CONFIG"),
         ];
         for (error, exit, code) in expected {

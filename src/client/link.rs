@@ -4,19 +4,23 @@
 //! frame can be written goes into it together, so that batches form by themselves. Replies find their callers by number.
 //! A link that fails is never mended: the next call makes another.
 //!
+//! How a link ended is noted before anybody who waits is let go, so that each learns the reason, whenever its call came.
+//! In TLS 1.3 a client takes the handshake for complete before the node has looked at its certificate: a call may have been
+//! written by the time that the refusal arrives. The node has looked at nothing of it, so it was not applied.
+//!
 //! Whether a call *left* is known exactly. Caller and writer race for the call's `taken` flag: if the caller gives up
 //! first, the writer drops the call; if the writer takes it first, giving up means "possibly applied".
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -27,7 +31,13 @@ use super::{
     Call, ClientCall, ClientFrame, ClientReply, ServerFrame,
     wire::{CloseCode, Frame, FrameReader, encode_frame},
 };
-use crate::{codec, transport::identity::NODE_NAME};
+use crate::{
+    codec,
+    transport::{
+        identity::NODE_NAME,
+        quic::{RefusedBy, one_line, refused_by},
+    },
+};
 
 /// How long connecting may take, over all addresses of the endpoint's name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,6 +55,8 @@ const READ_BYTES_MAX: usize = 64 << 10;
 pub(super) enum NoReply {
     /// It never left; the reason in words.
     NotSent(String),
+    /// One side does not accept the other's certificate, or its protocol: whatever left was not looked at. Why, in words.
+    Refused(String),
     /// It left, and the link was lost.
     Lost,
     /// It left, and time ran out.
@@ -58,13 +70,43 @@ struct Queued {
     timeout_ms: u32,
     /// Set by whoever comes first: the writer, who then sends the call, or the caller, who then leaves.
     taken: Arc<AtomicBool>,
-    reply: oneshot::Sender<Result<ClientReply, NoReply>>,
+    reply: oneshot::Sender<ClientReply>,
+}
+
+/// How a link ended, in words.
+#[derive(Clone, Debug)]
+enum End {
+    /// One side does not accept the other. Nothing that was sent was looked at.
+    Refused(String),
+    /// Otherwise.
+    Failed(String),
+}
+
+impl End {
+    /// What it means that a connection ended so.
+    fn of(error: &ConnectionError) -> Self {
+        match (refused_by(error), error) {
+            (Some(RefusedBy::Us), ConnectionError::TransportError(error)) => {
+                Self::Refused(format!("its certificate is not accepted: {}", one_line(&error.reason)))
+            }
+            (Some(RefusedBy::Them(why)), _) => Self::Refused(format!("it does not accept this client: {why}")),
+            (_, ConnectionError::ApplicationClosed(close))
+                if close.error_code == CloseCode::Refused.number().into() =>
+            {
+                let why = one_line(&String::from_utf8_lossy(&close.reason));
+                Self::Refused(format!("it does not accept this client: {why}"))
+            }
+            _ => Self::Failed(one_line(&error.to_string())),
+        }
+    }
 }
 
 /// A connection, or the attempt to make one. Cheap to clone; the last clone's end closes it.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     queue: mpsc::Sender<Queued>,
+    /// Set before any call is let go without a reply.
+    end: Arc<OnceLock<End>>,
 }
 
 impl Link {
@@ -72,7 +114,8 @@ impl Link {
     /// tokio runtime.
     pub(super) fn start(address: String, config: ClientConfig) -> (Self, JoinHandle<()>) {
         let (queue, calls) = mpsc::channel(QUEUE_CALLS_MAX);
-        (Self { queue }, tokio::spawn(run(address, config, calls)))
+        let end = Arc::<OnceLock<End>>::default();
+        (Self { queue, end: end.clone() }, tokio::spawn(run(address, config, calls, end)))
     }
 
     /// Has it failed? Then another one is needed.
@@ -98,77 +141,89 @@ impl Link {
         let timeout_ms = u32::try_from(node_timeout.as_millis()).unwrap_or(u32::MAX);
         let queued = Queued { call, timeout_ms, taken: taken.clone(), reply };
         let exchange = async {
-            if self.queue.send(queued).await.is_err() {
-                return Err(NoReply::NotSent("the connection was lost".to_owned()));
-            }
-            answer.await.unwrap_or(Err(NoReply::Lost))
+            self.queue.send(queued).await.ok()?;
+            answer.await.ok()
         };
-        let reply = tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(NoReply::TimedOut));
+        let no_reply = match tokio::time::timeout(timeout, exchange).await {
+            Ok(Some(reply)) => return Ok(reply),
+            Ok(None) => NoReply::Lost,
+            Err(_) => NoReply::TimedOut,
+        };
         // Whatever happened to a call that the writer never took, and now never will, it did not leave.
-        match reply {
-            Err(NoReply::Lost | NoReply::TimedOut) if !taken.swap(true, Ordering::AcqRel) => {
-                Err(NoReply::NotSent("no connection in time".to_owned()))
-            }
-            reply => reply,
-        }
+        let never_left = !taken.swap(true, Ordering::AcqRel);
+        Err(match self.end.get() {
+            Some(End::Refused(why)) => NoReply::Refused(why.clone()),
+            Some(End::Failed(why)) if never_left => NoReply::NotSent(why.clone()),
+            None if never_left => NoReply::NotSent("no connection in time".to_owned()),
+            _ => no_reply,
+        })
     }
 }
 
 /// A link's life: connect, exchange frames, fail, and tell whoever waits.
-async fn run(address: String, config: ClientConfig, mut calls: mpsc::Receiver<Queued>) {
-    let why = match tokio::time::timeout(CONNECT_TIMEOUT, connect(&address, config)).await {
-        Err(_) => "it does not answer".to_owned(),
-        Ok(Err(why)) => why,
-        Ok(Ok((endpoint, connection))) => {
-            let why = exchange(&connection, &mut calls).await;
-            connection.close(CloseCode::Done.number().into(), b"");
-            // Without this the close frame may stay behind when the process ends.
-            let _ = tokio::time::timeout(Duration::from_millis(50), endpoint.wait_idle()).await;
-            why
+async fn run(address: String, config: ClientConfig, mut calls: mpsc::Receiver<Queued>, end: Arc<OnceLock<End>>) {
+    let callers = Callers::default();
+    let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connect(&address, config)).await {
+        Err(_) => Err(End::Failed("it does not answer".to_owned())),
+        Ok(connected) => connected,
+    };
+    let (ended, connected) = match connected {
+        Err(ended) => (ended, None),
+        Ok((endpoint, connection)) => {
+            let why = exchange(&connection, &mut calls, &callers).await;
+            // What the connection says is nearer to the cause than what became of its streams.
+            let ended = connection.close_reason().map_or(End::Failed(why), |error| End::of(&error));
+            (ended, Some((endpoint, connection)))
         }
     };
-    tracing::debug!(address, why, "link ended");
-    calls.close();
-    while let Ok(queued) = calls.try_recv() {
-        // The caller may have left.
-        let _ = queued.reply.send(Err(NoReply::NotSent(why.clone())));
+    tracing::debug!(address, ?ended, "link ended");
+    end.set(ended).expect("a link ends once");
+    // Whoever waits has lost its sender now, and looks how the link ended.
+    drop((calls, callers));
+    if let Some((endpoint, connection)) = connected {
+        connection.close(CloseCode::Done.number().into(), b"");
+        // Without this the close frame may stay behind when the process ends.
+        let _ = tokio::time::timeout(Duration::from_millis(50), endpoint.wait_idle()).await;
     }
 }
 
 /// Connects to the first of the name's addresses that answers, IPv4 first.
-async fn connect(address: &str, config: ClientConfig) -> Result<(Endpoint, Connection), String> {
+async fn connect(address: &str, config: ClientConfig) -> Result<(Endpoint, Connection), End> {
+    let failed = |error: &dyn std::fmt::Display| End::Failed(error.to_string());
     let mut addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host(address).await.map_err(|error| error.to_string())?.collect();
+        tokio::net::lookup_host(address).await.map_err(|error| failed(&error))?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut why = "the name has no address".to_owned();
+    let mut end = End::Failed("the name has no address".to_owned());
     for remote in addresses {
         let local: SocketAddr = if remote.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
-        let endpoint = Endpoint::client(local).map_err(|error| error.to_string())?;
-        let connecting = endpoint.connect_with(config.clone(), remote, NODE_NAME).map_err(|error| error.to_string())?;
-        match tokio::time::timeout(share, connecting).await {
+        let endpoint = Endpoint::client(local).map_err(|error| failed(&error))?;
+        let connecting = endpoint.connect_with(config.clone(), remote, NODE_NAME).map_err(|error| failed(&error))?;
+        end = match tokio::time::timeout(share, connecting).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection)),
-            Ok(Err(error)) => why = error.to_string(),
-            Err(_) => why = "it does not answer".to_owned(),
+            Ok(Err(error)) => End::of(&error),
+            Err(_) => End::Failed("it does not answer".to_owned()),
+        };
+        if let End::Refused(_) = end {
+            break;
         }
     }
-    Err(why)
+    Err(end)
 }
 
 /// Callers by the number of their call. When the link fails their senders are dropped, which tells them so.
-type Callers = Mutex<FxHashMap<u64, oneshot::Sender<Result<ClientReply, NoReply>>>>;
+type Callers = Mutex<FxHashMap<u64, oneshot::Sender<ClientReply>>>;
 
 /// Writes calls and reads replies until one of the two fails; says why, in words.
-async fn exchange(connection: &Connection, calls: &mut mpsc::Receiver<Queued>) -> String {
+async fn exchange(connection: &Connection, calls: &mut mpsc::Receiver<Queued>, callers: &Callers) -> String {
     let (send, receive) = match connection.open_bi().await {
         Ok(streams) => streams,
         Err(error) => return error.to_string(),
     };
-    let callers = Callers::default();
     tokio::select! {
         biased;
-        why = read(receive, &callers) => why,
-        why = write(send, calls, &callers) => why,
+        why = read(receive, callers) => why,
+        why = write(send, calls, callers) => why,
     }
 }
 
@@ -194,7 +249,7 @@ async fn read(mut receive: RecvStream, callers: &Callers) -> String {
 fn deliver(reply: ClientReply, callers: &Callers) {
     let caller = callers.lock().expect("no caller panics under this lock").remove(&reply.id);
     if let Some(caller) = caller {
-        let _ = caller.send(Ok(reply));
+        let _ = caller.send(reply);
     }
 }
 

@@ -56,6 +56,13 @@ pub enum ClientError {
         /// What was tried last, and how it failed.
         why: String,
     },
+    /// Nodes and client do not accept each other: a certificate of another cluster, an expired one. A mutation is surely not
+    /// applied.
+    #[error("cluster and client do not accept each other: {why}")]
+    Refused {
+        /// Which node was tried last, and who does not accept whom.
+        why: String,
+    },
     /// The client cannot start: no endpoint, or certificates that cannot be used.
     #[error("{0}")]
     Config(String),
@@ -67,6 +74,7 @@ impl ClientError {
         match self {
             Self::Failed(failure) => failure.code(),
             Self::Unreachable { .. } => "UNREACHABLE",
+            Self::Refused { .. } => "HANDSHAKE_REFUSED",
             Self::Config(_) => "CONFIG",
         }
     }
@@ -437,6 +445,7 @@ fn picked_status(reply: Reply) -> Option<NodeStatus> {
 fn failed(no_reply: NoReply, last_words: &mut String, address: &str) -> Attempt {
     let (attempt, words) = match no_reply {
         NoReply::NotSent(why) => (Attempt::NotSent, why),
+        NoReply::Refused(why) => return Attempt::Refused(format!("{address}: {why}")),
         NoReply::Lost => (Attempt::Lost, "the connection was lost".to_owned()),
         NoReply::TimedOut => (Attempt::TimedOut, "no answer in time".to_owned()),
     };
@@ -449,6 +458,7 @@ fn gave_up(how: GaveUp, last_words: String) -> ClientError {
         GaveUp::NotApplied(why) => Failure::NotApplied(why).into(),
         GaveUp::Unknown { key } => Failure::Unknown { key }.into(),
         GaveUp::Unreachable => ClientError::Unreachable { why: last_words },
+        GaveUp::Refused(why) => ClientError::Refused { why },
     }
 }
 

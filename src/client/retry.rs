@@ -11,6 +11,9 @@
 //! since every attempt goes out under the same key. Three refusals leave no trace in the cluster and so do not settle
 //! what became of an earlier attempt: see [`Attempt::Unrecorded`].
 //!
+//! **Refused by all.** Whom one node does not accept, another may: their certificates may be in the middle of a change. When
+//! every endpoint in turn has refused, or was refused, waiting helps nobody, and the call ends at once.
+//!
 //! **Pauses** have full jitter: uniform between nothing and a ceiling that doubles with every retry (Marc Brooker,
 //! "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that clients which failed together do not come back
 //! together. Retries of *overloaded* requests are paid for out of a [`RetryBudget`], as they are what keeps an overload going.
@@ -65,6 +68,8 @@ pub enum Attempt {
     Failed(Failure),
     /// It never left: no connection, or none in time.
     NotSent,
+    /// Node and client do not accept each other, and nothing was looked at; why, in words.
+    Refused(String),
     /// It was sent, and the connection was lost before an answer.
     Lost,
     /// It was sent, and its time ran out.
@@ -110,6 +115,9 @@ pub enum GaveUp {
     NotApplied(NotApplied),
     /// No node said anything. Surely not applied, if it was a mutation.
     Unreachable,
+    /// The last node that was heard of does not accept this client, or this client does not accept it; why, in words.
+    /// Surely not applied.
+    Refused(String),
     /// Possibly applied: only the same request under the same key is safe to send again.
     Unknown {
         /// The key.
@@ -135,6 +143,10 @@ pub struct Retry {
     possibly_applied: bool,
     /// The last reason that a node gave.
     why: Option<NotApplied>,
+    /// Why the last node did not accept the client, or was not accepted.
+    refused: Option<String>,
+    /// How many endpoints in a row ended so.
+    refusals: usize,
 }
 
 impl Retry {
@@ -150,6 +162,8 @@ impl Retry {
             retries: 0,
             possibly_applied: false,
             why: None,
+            refused: None,
+            refusals: 0,
         }
     }
 
@@ -177,6 +191,7 @@ impl Retry {
         budget: &mut RetryBudget,
     ) -> Decision {
         let mut pause_min = Duration::ZERO;
+        let refusals = std::mem::take(&mut self.refusals);
         match attempt {
             Attempt::Answered => return Decision::Answer,
             Attempt::Unrecorded if self.possibly_applied => return Decision::GiveUp(self.gave_up()),
@@ -201,6 +216,13 @@ impl Retry {
                 }
             }
             Attempt::NotSent => self.move_on(),
+            Attempt::Refused(why) => {
+                (self.refused, self.refusals) = (Some(why), refusals + 1);
+                self.move_on();
+                if self.refusals == self.endpoints {
+                    return Decision::GiveUp(self.gave_up());
+                }
+            }
             Attempt::Failed(Failure::Unknown { .. }) | Attempt::Lost | Attempt::TimedOut => {
                 self.possibly_applied |= self.key.is_some();
                 self.move_on();
@@ -226,10 +248,11 @@ impl Retry {
     }
 
     fn gave_up(&self) -> GaveUp {
-        match (self.key, &self.why) {
-            (Some(key), _) if self.possibly_applied => GaveUp::Unknown { key },
-            (_, Some(why)) => GaveUp::NotApplied(why.clone()),
-            (_, None) => GaveUp::Unreachable,
+        match (self.key, &self.why, &self.refused) {
+            (Some(key), ..) if self.possibly_applied => GaveUp::Unknown { key },
+            (_, Some(why), _) => GaveUp::NotApplied(why.clone()),
+            (_, None, Some(why)) => GaveUp::Refused(why.clone()),
+            (_, None, None) => GaveUp::Unreachable,
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum CloseCode {
     Malformed,
     /// The node is stopping: ask another one.
     Draining,
+    /// The client's certificate proves nobody who may speak here; nothing was read. The reason says what is wrong.
+    Refused,
 }
 
 impl CloseCode {
@@ -52,6 +54,7 @@ impl CloseCode {
             Self::Done => 0,
             Self::Malformed => 1,
             Self::Draining => 2,
+            Self::Refused => 3,
         }
     }
 }

@@ -113,6 +113,30 @@ fn what_a_node_said_is_told_rather_than_that_another_was_silent() {
 }
 
 #[test]
+fn who_is_refused_everywhere_in_turn_gives_up_at_once() {
+    let refused = || Attempt::Refused("foreign".to_owned());
+    for retry in [mutation(), read()] {
+        let mut retry = retry;
+        for attempt in [refused(), refused(), Attempt::NotSent, refused(), refused()] {
+            assert!(
+                matches!(step(&mut retry, Duration::ZERO, attempt), Decision::Again { .. }),
+                "one may accept it yet"
+            );
+        }
+        assert_eq!(
+            step(&mut retry, Duration::ZERO, refused()),
+            Decision::GiveUp(GaveUp::Refused("foreign".to_owned()))
+        );
+    }
+    let mut retry = mutation();
+    step(&mut retry, Duration::ZERO, refused());
+    assert_eq!(end(retry, Attempt::NotSent), GaveUp::Refused("foreign".to_owned()), "it says more than silence");
+    let mut retry = mutation();
+    step(&mut retry, Duration::ZERO, Attempt::Lost);
+    assert_eq!(end(retry, refused()), GaveUp::Unknown { key: key() }, "what was sent elsewhere may be applied");
+}
+
+#[test]
 fn a_read_is_never_unknown() {
     for attempt in [Attempt::Lost, Attempt::TimedOut, Attempt::Failed(Failure::Unknown { key: key() })] {
         assert_eq!(end(read(), attempt), GaveUp::Unreachable);
@@ -206,6 +230,7 @@ fn other_retries_cost_no_budget() {
 fn any_attempt() -> impl Strategy<Value = Attempt> {
     prop_oneof![
         Just(Attempt::NotSent),
+        Just(Attempt::Refused("foreign".to_owned())),
         Just(Attempt::Lost),
         Just(Attempt::TimedOut),
         Just(Attempt::Failed(Failure::Unknown { key: key() })),

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use quinn::{Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
+use quinn::{Connection, Endpoint, Incoming, VarInt, crypto::rustls::HandshakeData};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
@@ -20,7 +20,10 @@ use super::{
     lost::Lost,
     settings::{Code, HANDSHAKE_MAX, HANDSHAKES_MAX, HANDSHAKES_UNVALIDATED_MAX, widen},
 };
-use crate::{client::CLIENT_ALPN, types::ReplicaId};
+use crate::{
+    client::{CLIENT_ALPN, wire::CloseCode},
+    types::ReplicaId,
+};
 
 /// Takes connections until the endpoint closes.
 pub(super) struct Listener {
@@ -62,7 +65,7 @@ impl Listener {
     fn finish(&mut self, address: SocketAddr, handshake: Result<Connection, Lost>) {
         let admitted = handshake.and_then(|connection| {
             self.place(connection.clone()).map_err(|refused| {
-                connection.close(Code::Refused.into(), refused.to_string().as_bytes());
+                connection.close(code(&connection, &refused), refused.to_string().as_bytes());
                 Lost::Refused(refused)
             })
         });
@@ -115,6 +118,14 @@ async fn handshake(incoming: Incoming) -> Handshake {
         Err(_) => Err(Lost::Silent),
     };
     (address, result)
+}
+
+/// What the other side is told. A client has codes of its own; that there is no room proves nothing against it.
+fn code(connection: &Connection, refused: &Refused) -> VarInt {
+    match protocol(connection).as_deref() {
+        Some(CLIENT_ALPN) if *refused != Refused::TooMany => CloseCode::Refused.number().into(),
+        _ => Code::Refused.into(),
+    }
 }
 
 fn protocol(connection: &Connection) -> Option<Vec<u8>> {

@@ -43,7 +43,7 @@ pub(super) enum Lost {
 
 /// Who did not accept the other. An operator must look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RefusedBy {
+pub(crate) enum RefusedBy {
     /// This node.
     Us,
     /// The other side, for this reason.
@@ -74,16 +74,12 @@ impl Lost {
 
     /// Who refused, if somebody did: over a certificate, a name, a protocol, or an introduction.
     pub(super) fn refused_by(&self) -> Option<RefusedBy> {
-        let them = |reason: &[u8]| Some(RefusedBy::Them(one_line(&String::from_utf8_lossy(reason))));
         match self {
             Self::Refused(_) => Some(RefusedBy::Us),
-            Self::Connection(ConnectionError::TransportError(error)) if is_alert(error.code) => Some(RefusedBy::Us),
-            Self::Connection(ConnectionError::ConnectionClosed(close)) if is_alert(close.error_code) => {
-                them(&close.reason)
-            }
             Self::Connection(ConnectionError::ApplicationClosed(close)) if close.error_code == Code::Refused.into() => {
-                them(&close.reason)
+                Some(RefusedBy::them(&close.reason))
             }
+            Self::Connection(error) => refused_by(error),
             _ => None,
         }
     }
@@ -99,13 +95,28 @@ impl Lost {
     }
 }
 
+impl RefusedBy {
+    fn them(reason: &[u8]) -> Self {
+        Self::Them(one_line(&String::from_utf8_lossy(reason)))
+    }
+}
+
+/// Who refused in the handshake, if somebody did: over a certificate or a protocol, before anything else was looked at.
+pub(crate) fn refused_by(error: &ConnectionError) -> Option<RefusedBy> {
+    match error {
+        ConnectionError::TransportError(error) if is_alert(error.code) => Some(RefusedBy::Us),
+        ConnectionError::ConnectionClosed(close) if is_alert(close.error_code) => Some(RefusedBy::them(&close.reason)),
+        _ => None,
+    }
+}
+
 /// Is it the code of a TLS alert? RFC 9001, section 4.8.
 fn is_alert(code: TransportErrorCode) -> bool {
     (0x100..0x200).contains(&u64::from(code))
 }
 
 /// The text on one line, without control characters, and cut to its bound.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = text.replace(char::is_control, " ");
     line.truncate(line.floor_char_boundary(REASON_BYTES_MAX));
     line

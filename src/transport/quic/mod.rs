@@ -59,6 +59,7 @@ use self::{
     session::Ends,
     settings::Code,
 };
+pub(crate) use lost::{RefusedBy, one_line, refused_by};
 pub(super) use settings::client_transport;
 
 use super::{
