@@ -24,9 +24,9 @@
 //!
 //! **What it cannot notice.** A one-phase commit whose pages are damaged looks like one that power cut short, and redb
 //! takes the state before it. Damage to exactly the newest transaction, found at a restart, therefore loses it without
-//! a word, unless it held a promise. And one byte of the file stands under no checksum, the one that says which of the
-//! two newest transactions is the newer: damage to it, after a stop that was not clean, can cost the newest one even if
-//! it held a promise, since that is how a two-phase commit looks that power cut off half way. Damage to anything older is
+//! a word, unless it held a promise. And one bit of the file stands under no checksum, the one that says which of the
+//! two newest transactions is the newer (bit 0 of byte 9): damage to it, after a stop that was not clean, can cost the newest
+//! one even if it held a promise, since that is how a two-phase commit looks that power cut off half way. Damage to anything older is
 //! noticed. Nothing catches a panic of redb over a damaged file, as the product ends at any panic: redb promises that a
 //! checked open reports damage instead, and the tests have found no byte that makes it break that.
 //!
