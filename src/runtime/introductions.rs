@@ -208,6 +208,8 @@ pub(super) fn printable(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::pool::Limits;
 
@@ -302,6 +304,40 @@ mod tests {
         bytes[0] = 2;
         let refused = founded().handle_hello(PEER, &bytes).unwrap_err();
         assert!(matches!(refused, Unacceptable::Version(2)), "{refused}");
+    }
+
+    /// Nothing is accepted but what this node would accept from its peer, to the byte; anything else has a reason.
+    fn is_the_peer_s_or_has_a_reason(bytes: &[u8]) -> proptest::test_runner::TestCaseResult {
+        let mut introductions = founded();
+        let judged = introductions.handle_hello(PEER, bytes);
+        let is_the_peer_s = [None, Some(1)].iter().any(|genesis| codec::encode(&hello(*genesis)) == bytes);
+        prop_assert_eq!((judged.is_ok(), introductions.has_met(PEER)), (is_the_peer_s, is_the_peer_s));
+        prop_assert!(judged.err().is_none_or(|why| !why.to_string().is_empty()));
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn an_introduction_with_bytes_changed_is_refused(
+            is_founded: bool,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            more in prop::collection::vec(any::<u8>(), 0..3),
+        ) {
+            let mut bytes = codec::encode(&hello(is_founded.then_some(1)));
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            is_the_peer_s_or_has_a_reason(&[bytes, more].concat())?;
+        }
+
+        #[test]
+        fn any_bytes_as_an_introduction_are_refused(
+            is_of_this_format: bool, bytes in prop::collection::vec(any::<u8>(), 0..2 * HELLO_BYTES_MAX),
+        ) {
+            let version: &[u8] = if is_of_this_format { &[1, 0] } else { &[] };
+            is_the_peer_s_or_has_a_reason(&[version, &bytes].concat())?;
+        }
     }
 
     #[test]

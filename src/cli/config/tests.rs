@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use proptest::prelude::*;
+
 use super::{diagnostic::Source, *};
 use crate::{
     pool::{QUANTITY_MAX, Stock},
@@ -259,6 +261,80 @@ fn a_catalog_that_no_log_entry_holds_is_refused() {
     assert_eq!(read_catalog(&file).unwrap().len(), 20_000);
     std::fs::write(&file, items(40_000)).unwrap();
     assert!(read_catalog(&file).unwrap_err().to_string().contains("too large for one log entry"));
+}
+
+/// Pieces of YAML, right and wrong, that mean something somewhere.
+const PIECES: [&str; 28] = [
+    "",
+    " ",
+    "\n",
+    "\t",
+    ": ",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\"",
+    "'",
+    "#",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!binary ",
+    "|\n",
+    ">-\n",
+    "---\n",
+    "...\n",
+    "%YAML 9\n",
+    "\u{feff}",
+    "\0",
+    "~",
+    "18446744073709551616",
+    "-1.5e999",
+];
+
+/// A file is settled, or what is wrong is told with the file's name.
+fn is_settled_or_rejected(text: &str) -> proptest::test_runner::TestCaseResult {
+    for settled in [settled(text).map(drop), settle_on(text, &Overrides::default(), Some(1 << 30)).map(drop)] {
+        if let Err(rejected) = settled {
+            prop_assert!(rejected.to_string().starts_with("dir/config.yaml"), "{}", rejected);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_file_with_pieces_put_in_and_taken_out_is_settled_or_rejected(
+        is_ours: bool,
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0..9usize, prop::sample::select(PIECES.to_vec())), 1..6,
+        ),
+    ) {
+        let mut text: Vec<char> = if is_ours { RIGHT } else { PREDECESSOR }.chars().collect();
+        for (at, gone, piece) in changes {
+            let at = at.index(text.len());
+            let end = text.len().min(at + gone);
+            drop(text.splice(at..end, piece.chars()));
+        }
+        is_settled_or_rejected(&String::from_iter(text))?;
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_settled_or_rejected(line in any::<prop::sample::Index>(), value in any::<String>()) {
+        let mut lines: Vec<String> = RIGHT.lines().map(str::to_owned).collect();
+        let line = line.get_mut(&mut lines);
+        let key = line.split_once(':').expect("every line has a key").0;
+        *line = format!("{key}: {value}");
+        is_settled_or_rejected(&lines.join("\n"))?;
+    }
+
+    #[test]
+    fn any_text_is_settled_or_rejected(text in any::<String>()) {
+        is_settled_or_rejected(&text)?;
+    }
 }
 
 #[test]
