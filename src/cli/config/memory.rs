@@ -9,19 +9,17 @@ use std::{
 };
 
 use super::units::Size;
-use crate::pool::Limits;
+use crate::{pool::Limits, replica::SnapshotPolicy};
 
 const MIB: u64 = 1 << 20;
 /// Pools and items; administrative keys are among them.
 const STATE_BYTES: u64 = 64 * MIB;
-/// The log that is mirrored in memory.
-const RAFT_BYTES: u64 = 64 * MIB;
 /// Queues from and to peers.
 const PEERS_BYTES: u64 = 48 * MIB;
 /// Requests that wait, and buffers of connections.
 const CLIENTS_BYTES: u64 = 64 * MIB;
-/// All but the keys.
-const OTHERS_BYTES: u64 = STATE_BYTES + RAFT_BYTES + PEERS_BYTES + CLIENTS_BYTES;
+/// All but the keys and the log.
+const OTHERS_BYTES: u64 = STATE_BYTES + PEERS_BYTES + CLIENTS_BYTES;
 /// How often its budget the table of request keys may take: hash tables grow by doubling, and one that is restored from a
 /// snapshot may just have.
 const KEYS_FACTOR: u64 = 2;
@@ -30,51 +28,69 @@ const KEYS_FACTOR: u64 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooSmall {
     keys_bytes_max: u64,
+    snapshots: SnapshotPolicy,
     machine: u64,
 }
 
 /// Compares what a node with these limits may take with what there is; nothing is wrong if that is not known.
-pub fn check(limits: &Limits, machine: Option<u64>) -> Result<(), TooSmall> {
-    let keys_bytes_max = limits.keys_bytes_max;
-    match machine {
-        Some(machine) if needed(keys_bytes_max) > machine => Err(TooSmall { keys_bytes_max, machine }),
-        _ => Ok(()),
-    }
-}
-
-fn needed(keys_bytes_max: u64) -> u64 {
-    keys_bytes_max.saturating_mul(KEYS_FACTOR).saturating_add(OTHERS_BYTES)
+pub fn check(limits: &Limits, snapshots: &SnapshotPolicy, machine: Option<u64>) -> Result<(), TooSmall> {
+    let Some(machine) = machine else { return Ok(()) };
+    let small = TooSmall { keys_bytes_max: limits.keys_bytes_max, snapshots: *snapshots, machine };
+    if small.needed() > machine { Err(small) } else { Ok(()) }
 }
 
 impl TooSmall {
-    /// What to do about it.
+    fn keys(&self) -> u64 {
+        self.keys_bytes_max.saturating_mul(KEYS_FACTOR)
+    }
+
+    /// The whole log is mirrored in memory, and may grow so long before it is cut at any price.
+    fn log(&self) -> u64 {
+        self.snapshots.log_bytes_max
+    }
+
+    fn needed(&self) -> u64 {
+        self.keys().saturating_add(self.log()).saturating_add(OTHERS_BYTES)
+    }
+
+    /// Does the log take more than the keys?
+    pub fn is_for_the_log(&self) -> bool {
+        self.log() > self.keys()
+    }
+
+    /// What to do about it: settings that fit, if there are any.
     pub fn help(&self) -> String {
-        let fits = self.machine.saturating_sub(OTHERS_BYTES) / KEYS_FACTOR;
-        let more = format!("give the machine, or the control group, {} or more", in_mib(needed(self.keys_bytes_max)));
-        match in_mib(fits) {
-            Size(0) => more,
-            fits => format!(
-                "{more}; or, before the cluster is founded, set `cluster.limits.keys_bytes_max: {fits}` on all nodes"
-            ),
+        let mut help = format!("give the machine, or the control group, {} or more", in_mib(self.needed()));
+        let left = self.machine.saturating_sub(OTHERS_BYTES);
+        let log = in_mib(left.saturating_sub(self.keys()));
+        if log.0 >= self.snapshots.log_bytes_min.saturating_add(self.snapshots.trailing_bytes).max(MIB) {
+            help += &format!("; or set `snapshots.log_bytes_max: {log}`");
         }
+        let keys = in_mib(left.saturating_sub(self.log()) / KEYS_FACTOR);
+        if keys.0 > 0 {
+            help += &format!(
+                "; or, before the cluster is founded, set `cluster.limits.keys_bytes_max: {keys}` on all nodes"
+            );
+        }
+        help
     }
 }
 
 impl fmt::Display for TooSmall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keys_bytes_max, machine } = *self;
         write!(
             f,
             "a node may take {}: {} for request keys (`cluster.limits.keys_bytes_max` is {}, and their table may be twice as \
-             large), {} for pools and items, {} for the log, {} for peers and {} for clients; this machine has {}",
-            in_mib(needed(keys_bytes_max)),
-            in_mib(keys_bytes_max.saturating_mul(KEYS_FACTOR)),
-            Size(keys_bytes_max),
+             large), {} for the log (`snapshots.log_bytes_max`), {} for pools and items, {} for peers and {} for clients; this \
+             machine has {}",
+            in_mib(self.needed()),
+            in_mib(self.keys()),
+            Size(self.keys_bytes_max),
+            Size(self.log()),
             Size(STATE_BYTES),
-            Size(RAFT_BYTES),
             Size(PEERS_BYTES),
             Size(CLIENTS_BYTES),
-            in_mib(machine)
+            in_mib(self.machine)
         )
     }
 }
@@ -127,26 +143,48 @@ mod tests {
         Limits { keys_bytes_max: mib * MIB, ..Limits::default() }
     }
 
+    fn with_log(mib: u64) -> SnapshotPolicy {
+        SnapshotPolicy { log_bytes_max: mib * MIB, ..SnapshotPolicy::default() }
+    }
+
     #[test]
     fn the_keys_count_twice_and_everything_else_once() {
-        let needed = 752 * MIB;
-        assert_eq!(check(&Limits::default(), Some(needed)), Ok(()));
-        assert_eq!(check(&Limits::default(), None), Ok(()));
-        let small = check(&Limits::default(), Some(needed - 1)).unwrap_err();
-        let says = small.to_string();
-        for part in ["may take 752MiB", "512MiB for request keys", "keys_bytes_max` is 256MiB", "machine has 751MiB"] {
+        let needed = 944 * MIB;
+        let usual = |machine| check(&Limits::default(), &SnapshotPolicy::default(), machine);
+        assert_eq!((usual(Some(needed)), usual(None)), (Ok(()), Ok(())));
+        let says = usual(Some(needed - 1)).unwrap_err().to_string();
+        for part in [
+            "may take 944MiB",
+            "512MiB for request keys",
+            "keys_bytes_max` is 256MiB",
+            "256MiB for the log",
+            "machine has 943MiB",
+        ] {
             assert!(says.contains(part), "{says}");
         }
     }
 
     #[test]
-    fn the_help_names_a_setting_that_fits_or_no_setting_at_all() {
-        let small = check(&with_keys(1_024), Some(1_000 * MIB)).unwrap_err();
-        assert!(small.help().contains("keys_bytes_max: 380MiB`"), "{}", small.help());
-        assert_eq!(check(&with_keys(380), Some(1_000 * MIB)), Ok(()));
-        let tiny = check(&with_keys(1), Some(100 * MIB)).unwrap_err();
-        assert!(!tiny.help().contains("keys_bytes_max") && tiny.help().contains("242MiB"), "{}", tiny.help());
-        assert!(check(&with_keys(u64::MAX / MIB), Some(u64::MAX - 1)).is_err(), "nothing overflows");
+    fn the_log_counts_as_long_as_it_may_grow() {
+        let machine = Some(24 << 30);
+        assert_eq!(check(&Limits::default(), &with_log(20 << 10), machine), Ok(()));
+        let small = check(&Limits::default(), &with_log(100 << 20), machine).unwrap_err();
+        assert!(small.is_for_the_log() && small.to_string().contains("100TiB for the log"), "{small}");
+        assert!(small.help().contains("log_bytes_max: 23888MiB`"), "{}", small.help());
+        assert_eq!(check(&Limits::default(), &with_log(23_888), machine), Ok(()));
+    }
+
+    #[test]
+    fn the_help_names_settings_that_fit_or_no_setting_at_all() {
+        let usual = SnapshotPolicy::default();
+        let small = check(&with_keys(1_024), &usual, Some(1_000 * MIB)).unwrap_err();
+        assert!(small.help().contains("keys_bytes_max: 284MiB`"), "{}", small.help());
+        assert!(!small.help().contains("log_bytes_max") && !small.is_for_the_log(), "{}", small.help());
+        assert_eq!(check(&with_keys(284), &usual, Some(1_000 * MIB)), Ok(()));
+        let tiny = check(&with_keys(1), &usual, Some(100 * MIB)).unwrap_err();
+        assert!(!tiny.help().contains("bytes_max") && tiny.help().contains("434MiB"), "{}", tiny.help());
+        let most = u64::MAX / MIB;
+        assert!(check(&with_keys(most), &with_log(most), Some(u64::MAX - 1)).is_err(), "nothing overflows");
     }
 
     #[test]

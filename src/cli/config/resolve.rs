@@ -51,14 +51,15 @@ pub(super) fn resolve(
     machine: Option<u64>,
 ) -> Result<Settings, Rejected> {
     let mut resolver = Resolver { source, overrides, rows: Vec::new(), wrong: Vec::new() };
-    let keys = file.cluster.as_ref().and_then(|cluster| cluster.value.limits.keys_bytes_max.as_ref());
-    let keys = keys.map(|text| text.referenced);
+    let at = |text: Option<&Spanned<String>>| text.map(|text| text.referenced);
+    let keys = at(file.cluster.as_ref().and_then(|cluster| cluster.value.limits.keys_bytes_max.as_ref()));
+    let log = at(file.snapshots.log_bytes_max.as_ref());
     let settings = match (&file.cluster, &file.working_dir) {
         (None, Some(_)) => resolver.predecessor(file),
         _ => resolver.ours(file),
     };
     if let Some(settings) = &settings {
-        resolver.check_memory(&settings.limits, keys, machine);
+        resolver.check_memory(settings, [keys, log], machine);
     }
     let Resolver { rows, wrong, .. } = resolver;
     // Without settings something is wrong: whatever gives none has said why.
@@ -324,13 +325,19 @@ impl Resolver<'_> {
         Limits { keys_bytes_max: bytes, keys_age_ms_max: age }
     }
 
-    fn check_memory(&mut self, limits: &Limits, at: Option<Location>, machine: Option<u64>) {
-        let Err(small) = memory::check(limits, machine) else { return };
+    /// `keys` and `log` are where their bounds are given, if they are.
+    fn check_memory(&mut self, settings: &Settings, [keys, log]: [Option<Location>; 2], machine: Option<u64>) {
+        let Err(small) = memory::check(&settings.limits, &settings.snapshots, machine) else { return };
+        let at = if small.is_for_the_log() { log.or(keys) } else { keys.or(log) };
+        self.wrong_at(at, small.to_string(), small.help());
+    }
+
+    fn wrong_at(&mut self, at: Option<Location>, message: String, help: impl Into<String>) {
         let diagnostic = match at {
-            Some(at) => self.source.diagnostic(at, small.to_string()),
-            None => self.source.about_all(small.to_string()),
+            Some(at) => self.source.diagnostic(at, message),
+            None => self.source.about_all(message),
         };
-        self.wrong.push(diagnostic.help(small.help()));
+        self.wrong.push(diagnostic.help(help));
     }
 
     fn tls(&mut self, tls: Option<&file::Tls>, node: Option<ReplicaId>) -> Option<NodeFiles> {

@@ -127,7 +127,7 @@ impl Running {
         let tls = NodeTls::load(&settings.tls, cluster, settings.node)?;
         let grpc_config = settings.grpc.map(|grpc| grpc_config(&grpc, &tls));
         let (store, recovered) = open_store(&settings, cluster).await?;
-        check_memory(&recovered)?;
+        check_memory(&recovered, &settings)?;
         let grpc = match settings.grpc {
             Some(grpc) => Some(sockets::bind_grpc(grpc.listen).await?),
             None => None,
@@ -237,9 +237,9 @@ fn log_progress() -> impl Fn(storage::Progress) + Send + 'static {
 }
 
 /// A cluster keeps the limits that it was founded with, whatever the file says by now.
-fn check_memory(recovered: &Recovered) -> Result<(), CliError> {
+fn check_memory(recovered: &Recovered, settings: &Settings) -> Result<(), CliError> {
     let RecoveredState::Founded(log) = &recovered.state else { return Ok(()) };
-    memory::check(&log.snapshot.meta.founders.limits, memory::of_machine())
+    memory::check(&log.snapshot.meta.founders.limits, &settings.snapshots, memory::of_machine())
         .map_err(|small| CliError::new(Exit::Usage, "MEMORY_TOO_SMALL", small.to_string()).hint(small.help()))
 }
 
