@@ -109,6 +109,15 @@ impl Cluster {
         self.pids().into_iter().map(resident).collect()
     }
 
+    /// No node takes much more than it did.
+    fn check_memory(&self, before: &[u64]) {
+        let now = self.memory_kib();
+        println!("memory before and now in KiB: {before:?} {now:?}");
+        for (before, now) in before.iter().zip(&now) {
+            assert!(now.saturating_sub(*before) < GROWTH_KIB_MAX, "a node grew from {before} to {now} KiB");
+        }
+    }
+
     /// Lines in the nodes' logs that must not be there.
     fn complaints(&self) -> Vec<String> {
         let log = |node: usize| std::fs::read_to_string(self.dir.join(format!("node-{node}/log"))).unwrap();
@@ -159,16 +168,28 @@ async fn draw_one(client: &Client) -> u64 {
     }
 }
 
-/// A stranger to the flood gets in over gRPC, from an address of their own.
+/// A stranger to the flood gets in over gRPC, from an address of their own, as soon as a seat is free: silence has to give
+/// its seats back.
 async fn is_served(address: &str) {
     let endpoint = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap();
-    let from_elsewhere = endpoint.local_address(Some([127, 0, 0, 2].into())).connect().await.expect("there is a seat");
-    let state = RewardPoolServiceClient::new(from_elsewhere).get_state(GetStateRequest {}).await.unwrap();
-    assert_eq!(state.into_inner().items[0].item_id, "gold");
+    let endpoint = endpoint.local_address(Some([127, 0, 0, 2].into()));
+    let served = async {
+        loop {
+            if let Ok(channel) = endpoint.connect().await
+                && let Ok(state) = RewardPoolServiceClient::new(channel).get_state(GetStateRequest {}).await
+            {
+                return state.into_inner();
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let state = tokio::time::timeout(DELAY_MAX, served).await.expect("a seat becomes free");
+    assert_eq!(state.items[0].item_id, "gold");
 }
 
-/// Everything at once that does not stand in each other's way; gives the awards of who came in meanwhile.
-async fn floods(cluster: &Cluster) -> u64 {
+/// Everything at once that does not stand in each other's way; gives the awards of who came in meanwhile. `before` is what
+/// the nodes took of memory.
+async fn floods(cluster: &Cluster, before: &[u64]) -> u64 {
     let (quic, grpc) = (cluster.addresses("quic"), cluster.addresses("grpc"));
     let noise = Arc::new(Noise::new(0x746f_6d62_6f6c_6121));
     let mut garbage = JoinSet::new();
@@ -196,12 +217,17 @@ async fn floods(cluster: &Cluster) -> u64 {
         // Silence takes every seat of this address, so that garbage would not get in any more.
         garbage.join_all().await;
         let started = Instant::now();
-        let held = tcp::silent_connections(&grpc[1]).await;
+        let silent = tcp::Silent::connect(&grpc[1]).await;
+        println!("silent connections are open: {:?}", started.elapsed());
+        let awards = draw_one(&cluster.client()).await;
+        cluster.check_memory(before);
         is_served(&grpc[1]).await;
-        drop(held);
-        println!("silent connections: {:?}", started.elapsed());
+        silent.end().await;
+        println!("silent connections are over: {:?}", started.elapsed());
+        awards
     };
-    tokio::join!(handshakes, connections).0
+    let (some, others) = tokio::join!(handshakes, connections);
+    some + others
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,7 +239,7 @@ async fn floods_of_garbage_and_of_silence_change_nothing_for_those_who_draw() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = cluster.memory_kib();
 
-    let mut awards = floods(&cluster).await;
+    let mut awards = floods(&cluster, &before).await;
 
     for drawer in drawers {
         let (drawn, longest) = drawer.stop().await;
@@ -221,11 +247,7 @@ async fn floods_of_garbage_and_of_silence_change_nothing_for_those_who_draw() {
         assert!(drawn > 100 && longest < DELAY_MAX, "{drawn} draws went through, one of them in {longest:?}");
         awards += drawn;
     }
-    let after = cluster.memory_kib();
-    println!("memory before and after in KiB: {before:?} {after:?}");
-    for (before, after) in before.iter().zip(&after) {
-        assert!(after.saturating_sub(*before) < GROWTH_KIB_MAX, "a node grew from {before} to {after} KiB");
-    }
+    cluster.check_memory(&before);
     assert_eq!(cluster.pids(), pids);
     assert!(pids.iter().all(|pid| exists(*pid)), "a node is gone");
     // The books: what was drawn is missing from the stock, and nothing else; on every node alike.

@@ -1,10 +1,14 @@
 //! Connections to the gRPC port: garbage, beginnings, headers without end, trickles, and silence.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -15,9 +19,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NO_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// Longer than a server may take to notice.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// Silent connections that are open at a time,
 const SILENT: usize = 10_000;
-/// Silent connections open at a time: more than a node takes from one address, and within every limit on open files.
-const WAVE: usize = 400;
+/// and from how many addresses they come: fewer from each than a node takes from one.
+const ADDRESSES: usize = 200;
+/// Files that are open in this process beside them, at most.
+const OTHER_FILES: usize = 1_000;
 /// Longest header block that anybody tries to send, in bytes.
 const HEADERS_BYTES: usize = 16 << 20;
 
@@ -84,14 +91,39 @@ pub async fn endless_headers(address: &str) {
     assert!(written.await.expect("it is cut off").is_err(), "the server took {sent} bytes of headers");
 }
 
-/// Connections that say nothing, wave after wave; gives those of the last one, open still.
-pub async fn silent_connections(address: &str) -> Vec<TcpStream> {
-    let mut held = vec![];
-    for _ in 0..SILENT / WAVE {
-        held.clear();
-        for _ in 0..WAVE {
-            held.push(timeout(DEADLINE, TcpStream::connect(address)).await.expect("the port is open").unwrap());
+/// Connections that say nothing, all open at once.
+pub struct Silent(Vec<TcpStream>);
+
+impl Silent {
+    /// Opens them, and closes none.
+    pub async fn connect(address: &str) -> Self {
+        let address = address.parse().unwrap();
+        let mut silent = vec![];
+        for number in 0..silent_max() {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 1, 1 + (number % ADDRESSES) as u8], 0))).unwrap();
+            silent.push(timeout(DEADLINE, socket.connect(address)).await.expect("the port is open").unwrap());
         }
+        Self(silent)
     }
-    held
+
+    /// Waits until the server has ended each of them.
+    pub async fn end(self) {
+        let mut ending = JoinSet::new();
+        for mut stream in self.0 {
+            ending.spawn(async move { ends(&mut stream).await });
+        }
+        ending.join_all().await;
+    }
+}
+
+/// How many silent connections this process may open: fewer than there should be where the system allows no more files.
+fn silent_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    // Without a limit there is none.
+    let files = limit.maximum.map_or(usize::MAX, |files| files as usize);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let silent = SILENT.min(files.saturating_sub(OTHER_FILES));
+    println!("{silent} silent connections of {SILENT}: this process may open {files} files");
+    silent
 }
