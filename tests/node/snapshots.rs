@@ -1,8 +1,11 @@
 //! Snapshots: taken under load, sent to who is past the log, killed and spoiled on the way.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use tokio::task::JoinHandle;
@@ -186,7 +189,7 @@ async fn on_real_stores_too_and_it_goes_on_from_what_it_was_sent() {
 async fn a_receiver_that_is_killed_at_any_chunk_goes_on_where_it_was() {
     let (mut world, _, follower) = large_world().await;
     let disk = world.disk(follower);
-    for (round, at) in [0, 1, 3, CHUNKS as u32 - 1].into_iter().enumerate() {
+    for (round, at) in (0..CHUNKS as u32).enumerate() {
         leave_behind(&world, follower).await;
         let before = disk.counts();
         disk.hold(Some(Held::Staging(at)));
@@ -205,17 +208,24 @@ async fn a_receiver_that_is_killed_at_any_chunk_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_that_is_killed_at_any_chunk_leaves_it_to_the_next() {
-    for at in [0, 2, CHUNKS as u32 - 1] {
-        let (mut world, leader, follower) = large_world().await;
+    let (mut world, _, follower) = large_world().await;
+    let others = world.others(follower);
+    for at in 0..CHUNKS as u32 {
         leave_behind(&world, follower).await;
-        let leader = if world.leader_among(&world.others(follower)).await == leader { leader } else { continue };
-        world.disk(leader).hold(Some(Held::Reading(at)));
+        let held = |id: ReplicaId| world.disk(id).counts().held;
+        let before: BTreeMap<_, _> = others.iter().map(|id| (*id, held(*id))).collect();
+        let installed = world.disk(follower).counts().installed;
+        // Whoever leads when the follower asks.
+        others.iter().for_each(|id| world.disk(*id).hold(Some(Held::Reading(at))));
         world.heal();
-        eventually("it is held", async || (world.disk(leader).counts().held > 0).then_some(())).await;
-        world.crash(leader).await;
-        world.disk(leader).hold(None);
-        eventually("the other one sends", async || (world.disk(follower).counts().installed > 0).then_some(())).await;
-        world.start(leader);
+        let is_held = async || others.iter().copied().find(|id| held(*id) > before[id]);
+        let sender = eventually("a sender is held", is_held).await;
+        assert_eq!(world.disk(follower).counts().installed, installed);
+        world.crash(sender).await;
+        others.iter().for_each(|id| world.disk(*id).hold(None));
+        let is_installed = async || (world.disk(follower).counts().installed > installed).then_some(());
+        eventually("the other one sends", is_installed).await;
+        world.start(sender);
         all_equal(&world).await;
     }
 }
