@@ -71,8 +71,9 @@ pub(super) fn parse_stock(text: &str) -> Result<Stock, String> {
 }
 
 fn parse_delta(text: &str) -> Result<i64, String> {
+    // Without a sign it might be meant as what the stock shall be.
     match text.parse() {
-        Ok(delta) if delta != 0 => Ok(delta),
+        Ok(delta) if delta != 0 && text.starts_with(['+', '-']) => Ok(delta),
         _ => Err("an adjustment is a whole number other than 0, with its sign, as +10 or -3".to_owned()),
     }
 }
@@ -127,8 +128,8 @@ mod tests {
 
     #[test]
     fn an_adjustment_has_a_sign_and_is_not_nothing() {
-        assert_eq!((parse_delta("+10"), parse_delta("-3"), parse_delta("7")), (Ok(10), Ok(-3), Ok(7)));
-        for wrong in ["0", "+0", "", "+-1", "ten"] {
+        assert_eq!((parse_delta("+10"), parse_delta("-3")), (Ok(10), Ok(-3)));
+        for wrong in ["0", "+0", "-0", "7", "", "+-1", "ten"] {
             assert!(parse_delta(wrong).is_err(), "{wrong}");
         }
     }

@@ -54,12 +54,17 @@ pub(super) fn resolve(
     let at = |text: Option<&Spanned<String>>| text.map(|text| text.referenced);
     let keys = at(file.cluster.as_ref().and_then(|cluster| cluster.value.limits.keys_bytes_max.as_ref()));
     let log = at(file.snapshots.log_bytes_max.as_ref());
+    let admin = at(file.admin.listen_address.as_ref()).filter(|_| overrides.admin_listen.is_none());
     let settings = match (&file.cluster, &file.working_dir) {
         (None, Some(_)) => resolver.predecessor(file),
         _ => resolver.ours(file),
     };
     if let Some(settings) = &settings {
-        resolver.check_memory(settings, [keys, log], machine);
+        resolver.check_ports(settings, admin);
+        // Of a value that is out of its range that has been said, and it is enough.
+        if resolver.wrong.is_empty() {
+            resolver.check_memory(settings, [keys, log], machine);
+        }
     }
     let Resolver { rows, wrong, .. } = resolver;
     // Without settings something is wrong: whatever gives none has said why.
@@ -330,6 +335,16 @@ impl Resolver<'_> {
         let Err(small) = memory::check(&settings.limits, &settings.snapshots, machine) else { return };
         let at = if small.is_for_the_log() { log.or(keys) } else { keys.or(log) };
         self.wrong_at(at, small.to_string(), small.help());
+    }
+
+    /// gRPC and the admin side are both served over TCP. `admin` is where the latter's address is given, if it is.
+    fn check_ports(&mut self, settings: &Settings, admin: Option<Location>) {
+        if let (Some(grpc), Some(listen)) = (&settings.grpc, settings.admin_listen)
+            && listen.collides(&grpc.listen)
+        {
+            let message = format!("the admin side on {listen} is in the way of the gRPC side on {}", grpc.listen);
+            self.wrong_at(admin, message, "give each a port of its own");
+        }
     }
 
     fn wrong_at(&mut self, at: Option<Location>, message: String, help: impl Into<String>) {

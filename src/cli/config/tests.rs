@@ -85,6 +85,27 @@ fn a_machine_too_small_for_the_log_is_told_with_the_setting() {
 }
 
 #[test]
+fn a_limit_out_of_its_range_is_told_once_and_not_as_memory_too() {
+    let text = RIGHT.replacen("  nodes:", "  limits: { keys_bytes_max: 16777215TiB }\n  nodes:", 1);
+    let Rejected(wrong) = settle_on(&text, &Overrides::default(), Some(1 << 30)).unwrap_err();
+    assert_eq!(wrong.len(), 1, "{}", Rejected(wrong));
+}
+
+#[test]
+fn two_sides_on_one_port_are_told_before_they_are_in_each_other_s_way() {
+    for (admin, is_taken) in [("127.0.0.1:50051", true), ("127.0.0.1:50053", false), ("[::1]:50051", false)] {
+        let settled = settled(&format!("{RIGHT}admin: {{ listen_address: \"{admin}\" }}\n"));
+        assert_eq!(settled.is_err(), is_taken, "{admin}");
+    }
+    let everywhere = RIGHT.replace("plaintext: true", "listen_address: \":50051\"");
+    let rejected = settled(&format!("{everywhere}admin: {{ listen_address: \"[::1]:50051\" }}\n")).unwrap_err();
+    let says = "dir/config.yaml:13:26: the admin side on [::1]:50051 is in the way of the gRPC side on [::]:50051";
+    assert!(rejected.to_string().starts_with(says), "{rejected}");
+    let flag = Overrides { admin_listen: Some("127.0.0.1:50051".parse().unwrap()), ..Overrides::default() };
+    assert!(settled_with(RIGHT, &flag).unwrap_err().to_string().starts_with("dir/config.yaml: the admin side"));
+}
+
+#[test]
 fn a_clock_is_accepted_by_a_flag_or_by_the_file() {
     let accepting = RIGHT.replacen("data_dir: data", "data_dir: data\ntiming: { accept_clock: true }", 1);
     let flag = Overrides { accept_clock: true, ..Overrides::default() };

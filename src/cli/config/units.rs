@@ -137,6 +137,16 @@ pub struct Listen(
     pub SocketAddr,
 );
 
+impl Listen {
+    /// Would one socket be in the way of the other, over the same protocol?
+    pub fn collides(&self, other: &Self) -> bool {
+        let takes =
+            |one: IpAddr, other: IpAddr| one == other || one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+        let (one, other) = (self.0, other.0);
+        one.port() == other.port() && (takes(one.ip(), other.ip()) || takes(other.ip(), one.ip()))
+    }
+}
+
 impl FromStr for Listen {
     type Err = String;
 
