@@ -419,7 +419,7 @@ async fn a_client_of_another_cluster_is_told_so_at_once_and_surely_not_applied()
         for error in [new_key.unwrap_err(), asked.unwrap_err()] {
             assert_eq!(error.code(), "HANDSHAKE_REFUSED", "{error:?}");
             let says = error.to_string();
-            assert!(says.contains("it does not accept this client: invalid peer certificate: UnknownIssuer"), "{says}");
+            assert!(says.contains("it does not accept this client: invalid peer certificate"), "{says}");
         }
     }
     assert!(nodes.iter().all(|node| node.calls.lock().unwrap().is_empty()));

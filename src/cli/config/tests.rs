@@ -337,7 +337,9 @@ proptest! {
     #[test]
     fn a_file_with_pieces_put_in_and_taken_out_is_settled_or_rejected(
         is_ours: bool,
-        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..9usize, prop::sample::select(PIECES.to_vec())), 1..6),
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0..9usize, prop::sample::select(PIECES.to_vec())), 1..6,
+        ),
     ) {
         let mut text: Vec<char> = if is_ours { RIGHT } else { PREDECESSOR }.chars().collect();
         for (at, gone, piece) in changes {
