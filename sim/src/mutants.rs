@@ -60,7 +60,7 @@ mutants! {
     m30 "the report on a snapshot is lost" live;
     m32 "an unknown outcome is told as a failure" phantom;
     m33 "half a snapshot is taken for a whole one" digest panic;
-    m34 "ticks and messages go on while a snapshot is installed" panic stopped raft;
+    m34 "nothing waits while a snapshot is installed, nor does the word that it is" promise panic stopped raft;
     m35 "cluster time goes back" digest linear;
     m36 "proposals are numbered anew in each life" linear once phantom durable;
     m37 "the log is cut above the snapshot" panic stopped promise;

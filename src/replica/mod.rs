@@ -491,7 +491,8 @@ impl Replica {
                 ..WriteSet::default()
             })
         });
-        let free = self.unpersisted.take_free(promise, &mut held);
+        let is_held = installed.is_none() || !hooks::is_planted("m34");
+        let free = if is_held { self.unpersisted.take_free(promise, &mut held) } else { std::mem::take(&mut held) };
         self.send(free);
         if write.is_none() && hooks::is_planted("m03") {
             self.send(std::mem::take(&mut held));
@@ -564,72 +565,5 @@ impl Replica {
             self.outputs.push_back(Output::Checkpoint(told));
         }
         Ok(())
-    }
-
-    /// The replica as it is.
-    pub fn status(&self) -> Status {
-        Status {
-            replica: self.me,
-            role: self.role(),
-            term: self.term(),
-            leader: self.leader(),
-            commit: self.raft.commit(),
-            digests: self.applied.machine().digests(),
-            snapshot_index: self.raft.log().newest().index,
-            first_index: self.raft.log().truncated().next(),
-            last_index: self.raft.last(),
-            matched: self.raft.matched(),
-            transferring: self.raft.is_transferring(),
-        }
-    }
-
-    /// The part it plays.
-    pub fn role(&self) -> Role {
-        self.raft.role()
-    }
-
-    /// Its term.
-    pub fn term(&self) -> Term {
-        self.raft.term()
-    }
-
-    /// Whom it takes for the leader.
-    pub fn leader(&self) -> Option<ReplicaId> {
-        self.raft.leader()
-    }
-
-    /// May commands be proposed here now: it leads, hands nothing over, and has room for a batch of any legal length?
-    pub fn can_propose(&self) -> bool {
-        self.role() == Role::Leader && !self.raft.is_transferring() && self.raft.has_room(crate::pool::BATCH_BYTES_MAX)
-    }
-
-    /// Is a WriteSet given out that is not told durable yet?
-    pub fn is_persisting(&self) -> bool {
-        self.unpersisted.is_writing()
-    }
-
-    /// Could leadership be handed to this replica now?
-    pub fn check_transfer(&self, to: ReplicaId) -> Result<(), TransferRefused> {
-        self.raft.check_transfer(to)
-    }
-
-    /// Who could take leadership over best, if this replica leads and anybody can now.
-    pub fn successor(&self) -> Option<ReplicaId> {
-        self.raft.successor()
-    }
-
-    /// The state as of the last applied entry.
-    pub fn machine(&self) -> &StateMachine {
-        self.applied.machine()
-    }
-
-    /// The founders and their disks.
-    pub fn founders(&self) -> &Founders {
-        &self.founders
-    }
-
-    /// The history digest at an applied index, if it is one of the newest 4 096 since the last snapshot was installed.
-    pub fn history_at(&self, index: Index) -> Option<HistoryDigest> {
-        self.applied.history_at(index)
     }
 }

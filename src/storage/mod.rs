@@ -317,7 +317,7 @@ impl Store {
         let [first, last] =
             [Index(0), Index(cut.0.saturating_sub(1))].map(|index| log_key(self.identity.shard, newest.log, index));
         self.transact(false, |transaction| Ok(transaction.open_table(LOG)?.retain_in(first..=last, |_, _| false)?))?;
-        hooks::crash_point("in_commit");
+        hooks::crash_point("compacted");
         Ok(())
     }
 

@@ -140,6 +140,14 @@ impl Disk {
     /// If a life comes back.
     pub fn open(&self, incarnation: u64, wanted: Wanted, new_disk: DiskId) -> Result<(Store, Recovered), StoreError> {
         self.begin_life(incarnation);
+        // Making a store and mending one after a crash write too, and power may go meanwhile.
+        self.begin_commit();
+        let opened = self.open_store(incarnation, wanted, new_disk);
+        self.end_commit();
+        opened
+    }
+
+    fn open_store(&self, incarnation: u64, wanted: Wanted, new_disk: DiskId) -> Result<(Store, Recovered), StoreError> {
         if self.platter().store.is_none() {
             self.platter().new = Some(File::default());
             let new = Handle::new(self.clone(), incarnation, backend::Name::New);

@@ -88,6 +88,8 @@ pub struct Machine {
     pub is_out: bool,
     /// Its disk was lost, and another one put in: nothing but the cluster keeps the node out.
     pub is_emptied: bool,
+    /// Power is off, though what was under way goes on in vain.
+    pub is_fenced: bool,
     /// It stands still.
     pub is_paused: bool,
     /// It ended since its disk was full.
@@ -106,6 +108,7 @@ impl Machine {
             life: None,
             is_out: false,
             is_emptied: false,
+            is_fenced: false,
             is_paused: false,
             was_full: false,
             incarnations: 0,
@@ -115,6 +118,7 @@ impl Machine {
     /// Begins the next life.
     pub fn start(&mut self, around: &Surroundings) {
         assert!(self.life.is_none(), "{} lives", self.id);
+        self.is_fenced = false;
         self.incarnations += 1;
         let incarnation = self.incarnations;
         let node = Handle::current().create_node().name(format!("n{} life {incarnation}", self.id)).build();
@@ -137,6 +141,7 @@ impl Machine {
     /// Power is off: from this moment on nothing that the present life does has any effect. Called before it is killed,
     /// since a poll of its tasks may be under way.
     pub fn fence(&mut self, around: &Surroundings) {
+        self.is_fenced = true;
         around.network.fence(self.id);
         self.disk.fence();
         around.book.fenced(self.id);

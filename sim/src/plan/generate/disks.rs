@@ -1,6 +1,6 @@
 //! Disks: how long they take, how they fail, and how they lose what they had. Of the latter the atlas has the last word.
 
-use super::{Scene, Swarm, at};
+use super::{Scene, Swarm, at, power};
 use crate::plan::{DiskOperation, DiskOptions, Fault, FaultKind};
 
 pub(super) fn usual(swarm: &Swarm) -> DiskOptions {
@@ -46,7 +46,14 @@ fn errors(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
             use DiskOperation::{Read, SetLen, Sync, Write};
             let operation = dice.pick(&[Read, Write, Write, SetLen, Sync, Sync]);
             let nth = dice.skewed(1, 50) as u32;
-            faults.push(at(time, FaultKind::DiskError { node: scene.node(&mut dice), operation, nth }));
+            let node = scene.node(&mut dice);
+            faults.push(at(time, FaultKind::DiskError { node, operation, nth }));
+            // What a failed sync has lost, a power cut soon after shows.
+            if operation == Sync && dice.percent(60) {
+                let (soon, keep, down_ms) =
+                    (time + dice.skewed(20, 1_500), power::keep(&mut dice), dice.skewed(100, 5_000));
+                faults.push(at(soon, FaultKind::Crash { node, keep, down_ms }));
+            }
         }
     }
     if let Some(mut dice) = swarm.on("disk full") {

@@ -74,7 +74,7 @@ fn crash_point(dice: &mut Dice, scene: &Scene) -> Fault {
     }
 }
 
-fn keep(dice: &mut Dice) -> Keep {
+pub(super) fn keep(dice: &mut Dice) -> Keep {
     dice.pick(&[Keep::All, Keep::Nothing, Keep::Some, Keep::Some, Keep::Torn, Keep::Torn])
 }
 
