@@ -113,9 +113,9 @@ mod tests {
     fn the_same_entries_match_and_a_suffix_may_be_replaced() {
         let mut check = check();
         check.wrote(ReplicaId(2), &entries(2, &[(1, 1), (2, 2)])).unwrap();
-        check.wrote(ReplicaId(2), &entries(4, &[(3, 5), (3, 6)])).unwrap();
-        check.wrote(ReplicaId(1), &entries(4, &[(4, 7)])).unwrap();
-        check.wrote(ReplicaId(2), &entries(4, &[(4, 7)])).unwrap();
+        check.wrote(ReplicaId(2), &entries(4, &[(4, 5), (4, 6)])).unwrap();
+        check.wrote(ReplicaId(1), &entries(4, &[(5, 7)])).unwrap();
+        check.wrote(ReplicaId(2), &entries(4, &[(5, 7)])).unwrap();
     }
 
     #[test]
