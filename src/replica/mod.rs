@@ -70,7 +70,7 @@ use crate::{
     durable::{Founders, HardState, Identity, RecoveredLog, SnapshotMeta, SnapshotWrite, WriteSet},
     hooks,
     pool::{Batch, Command, Garbage, Restorer, StateMachine},
-    types::{Entropy, HistoryDigest, Index, Millis, ReplicaId, Term},
+    types::{Entropy, Index, Millis, ReplicaId, Term},
 };
 
 /// From how many election timeouts on a leader's disk that does not answer is taken for one that will not.

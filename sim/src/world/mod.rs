@@ -171,10 +171,10 @@ impl World {
         }
         let ends: Vec<_> = {
             let inner = self.lock();
-            let ended = inner
-                .machines
-                .values()
-                .filter_map(|machine| machine.life.as_ref().and_then(machine::Life::end).map(|end| (machine.id, end)));
+            let ended =
+                inner.machines.values().filter(|machine| !machine.is_fenced).filter_map(|machine| {
+                    machine.life.as_ref().and_then(machine::Life::end).map(|end| (machine.id, end))
+                });
             ended.collect()
         };
         for (id, end) in ends {

@@ -36,7 +36,7 @@ use crate::{
 pub const NODE: ReplicaId = ReplicaId(1);
 const WANTED: Wanted = Wanted { cluster: ClusterId([7; 16]), shard: ShardId::FIRST, replica: NODE };
 /// Far enough from 1970 for every key to have a past.
-const BEGIN_MS: u64 = 1_750_000_000_000;
+const BEGIN_MS: u64 = crate::clock::START_MS;
 
 /// A plan of one node without clients.
 pub fn plan(seed: u64, network: NetworkOptions) -> Plan {

@@ -52,7 +52,7 @@ fn errors(swarm: &Swarm, scene: &Scene) -> Vec<Fault> {
             if operation == Sync && dice.percent(60) {
                 let (soon, keep, down_ms) =
                     (time + dice.skewed(20, 1_500), power::keep(&mut dice), dice.skewed(100, 5_000));
-                faults.push(at(soon, FaultKind::Crash { node, keep, down_ms }));
+                faults.push(at(soon.min(scene.end - 1), FaultKind::Crash { node, keep, down_ms }));
             }
         }
     }
