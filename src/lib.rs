@@ -23,7 +23,7 @@ pub mod client;
 pub mod codec;
 pub mod durable;
 #[cfg(not(madsim))]
-pub(crate) mod hooks;
+pub mod hooks;
 #[cfg(madsim)]
 #[path = "hooks_simulated.rs"]
 pub mod hooks;

@@ -86,9 +86,12 @@ struct Call {
     told: Option<(Moment, Told)>,
 }
 
+/// When it returned, and with what; if it did.
+type Returned = Option<(Moment, Outcome)>;
+
 impl Call {
     /// The command that it sent, if it is a request whose key is known; and its outcome, if it was told.
-    fn as_command(&self) -> Option<(Cow<'_, Command>, Option<(Moment, Outcome)>)> {
+    fn as_command(&self) -> Option<(Cow<'_, Command>, Returned)> {
         let told = self.told.as_ref();
         match &self.ask {
             Ask::Request(command) => {

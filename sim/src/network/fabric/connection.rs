@@ -214,7 +214,7 @@ impl Fabric {
         let is_half_open = happens(late, HALF_OPEN_PPM) && !self.healed.covers(one, other);
         for is_lesser in [true, false] {
             let usual = self.usual_delay(if is_lesser { "lesser hears" } else { "greater hears" }, pair, session);
-            let is_late = is_half_open && (late % 2 == 0) == is_lesser;
+            let is_late = is_half_open && late.is_multiple_of(2) == is_lesser;
             let after = match is_late {
                 true => usual + uniform(self.draw("hears late", pair, session), HALF_OPEN_MS_MAX),
                 false => usual,
@@ -254,7 +254,7 @@ impl Fabric {
         } else if is_healed {
             DELAY_MIN
         } else {
-            uniform(drawn, if drawn % 4 == 0 { DIAL_MS_MAX } else { DIAL_SOON_MS_MAX })
+            uniform(drawn, if drawn.is_multiple_of(4) { DIAL_MS_MAX } else { DIAL_SOON_MS_MAX })
         };
         let connection = self.connections.get_mut(&pair).expect("it can be dialed");
         connection.is_dialing = true;
@@ -286,7 +286,7 @@ impl Fabric {
         }
         let [lesser, greater] = pair.parties();
         let after = self.usual_delay("meet", pair, session);
-        let is_lesser_late = self.draw("meets late", pair, session) % 2 == 0;
+        let is_lesser_late = self.draw("meets late", pair, session).is_multiple_of(2);
         for is_lesser in [true, false] {
             let meets_at = if is_lesser == is_lesser_late { self.now + after } else { self.now };
             let (from, to) = if is_lesser { (greater, lesser) } else { (lesser, greater) };
@@ -341,7 +341,7 @@ impl Fabric {
             let session = connection.session;
             let [one, other] = pair.parties();
             let silence = self.draw("silence", pair, session);
-            let after = match is_silent && silence % 2 == 0 && !self.healed.covers(one, other) {
+            let after = match is_silent && silence.is_multiple_of(2) && !self.healed.covers(one, other) {
                 true => uniform(silence, IDLE_MAX.as_millis() as u32),
                 false => self.usual_delay("goodbye", pair, session),
             };
