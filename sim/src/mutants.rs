@@ -69,7 +69,6 @@ mutants! {
     m40 "who is told of a failure leaves a place taken" bounds;
     m41 "a request without a key gets another one each time it is sent" phantom once stock;
     m42 "who waited last leaves the queue standing" live;
-    m43 "a peer's refusal that leaves no trace is final" phantom;
 }
 
 /// The one of that id.

@@ -392,8 +392,7 @@ impl Requests {
             (ProposalResult::Applied(outcome), _) => {
                 let is_final = open.astray || teller == Teller::Here || !may_pass(&open.command.command, &outcome);
                 self.pace.handle_decided(open.sent_at, now);
-                let is_taken = is_final || hooks::is_planted("m43");
-                if is_taken { self.decided(request, outcome) } else { self.give_up(request, pause) }
+                if is_final { self.decided(request, outcome) } else { self.give_up(request, pause) }
             }
             // This replica's word is final for what it did not propose. A peer's is not, nor is its word for a refusal that
             // may pass: the network may deliver a copy twice.
