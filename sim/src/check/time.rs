@@ -57,7 +57,8 @@ impl TimeCheck {
     /// The latest that cluster time may be; nobody knows if it may be a clock that jumps.
     fn latest(&self, elapsed_ms: u64) -> Option<Millis> {
         let shows = |clock: &ClockOf| match clock.is_steady {
-            true => clock.start.0 + elapsed_ms * u64::from(clock.rate_ppm.max(TRUE_PPM)) / u64::from(TRUE_PPM) + 1,
+            // What is left of the millisecond goes at that rate, too.
+            true => clock.start.0 + (elapsed_ms + 1) * u64::from(clock.rate_ppm.max(TRUE_PPM)) / u64::from(TRUE_PPM),
             false => u64::MAX,
         };
         let mut shown: Vec<_> = self.clocks.iter().map(shows).collect();
@@ -82,6 +83,14 @@ mod tests {
         check.applied(Index(1), Millis(1_510), 500).unwrap();
         refused(check.applied(Index(2), Millis(1_600), 500), "time", "all clocks but one show");
         check.applied(Index(2), Millis(90_000), 500).unwrap();
+    }
+
+    /// 3.999 ms at 1.3 times the true rate.
+    #[test]
+    fn a_fast_clock_is_fast_within_a_millisecond_too() {
+        let mut check = TimeCheck::new(vec![ClockOf { rate_ppm: 1_300_000, ..clock(0, true) }]);
+        check.applied(Index(1), Millis(5), 3).unwrap();
+        refused(check.applied(Index(2), Millis(6), 3), "time", "all clocks but one show");
     }
 
     #[test]
