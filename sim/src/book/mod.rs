@@ -28,7 +28,7 @@ use madsim::{task::NodeId, time::TimeHandle};
 use tombola::{
     api::Vitals,
     durable::{FoundingWrite, Recovered, RecoveredState, SnapshotWrite, WriteSet},
-    pool::{Action, Actor, Batch, Digests, DrawSeq, PoolId},
+    pool::{Action, Actor, Batch, Digests, DrawSeq, Limits, PoolId},
     runtime::PeerFrame,
     types::{Index, Millis, ReplicaId},
 };
@@ -68,11 +68,14 @@ pub struct Book {
 
 struct Pages {
     /// Until it is judged.
-    history: Option<History>,
+    history: History,
+    /// What comes in from now on is nobody's: tasks that were due in the very moment of the verdict still run.
+    is_judged: bool,
     /// Counts what is written into the history.
     clock: u64,
     lives: Lives,
     voters: usize,
+    limits: Limits,
     /// Whose disk holds the founding snapshot, or what came after.
     founded: BTreeSet<ReplicaId>,
     bounds: BoundsCheck,
@@ -113,10 +116,12 @@ impl Book {
             When::At(_) => None,
         });
         let pages = Pages {
-            history: Some(history),
+            history,
+            is_judged: false,
             clock: 0,
             lives: Lives::default(),
             voters: plan.options.clocks.len(),
+            limits: plan.options.limits,
             founded: BTreeSet::new(),
             bounds: BoundsCheck::new(plan.options.snapshots),
             matching: MatchingCheck::default(),
@@ -257,7 +262,9 @@ impl Book {
         let now = pages.now();
         pages.line(0, "told", format_args!("#{} {}", call.0, lines::told(&told)));
         pages.rare.told(now, call, &told).into_iter().for_each(|mark| pages.mark(mark));
-        pages.history().tell(now, call, told);
+        if !pages.is_judged {
+            pages.history().tell(now, call, told);
+        }
     }
 
     /// After the last power cycle a replica has these digests.
@@ -289,7 +296,7 @@ impl Book {
     /// What was found so far: enough to end the run.
     pub fn violation(&self) -> Option<Violation> {
         let pages = &*self.pages();
-        let in_history = pages.history.as_ref().and_then(History::violation);
+        let in_history = pages.history.violation();
         in_history.or(pages.violation.as_ref()).cloned()
     }
 
@@ -303,7 +310,10 @@ impl Book {
     pub fn finish(&self) -> Result<Report, Violation> {
         let (history, violation) = {
             let pages = &mut *self.pages();
-            (pages.history.take().expect("a history is judged once"), pages.violation.clone())
+            assert!(!pages.is_judged, "a history is judged once");
+            pages.is_judged = true;
+            let beyond = History::new(pages.limits);
+            (std::mem::replace(&mut pages.history, beyond), pages.violation.clone())
         };
         match violation {
             Some(violation) => Err(violation),
@@ -329,7 +339,7 @@ fn clocks(plan: &Plan) -> Vec<ClockOf> {
 
 impl Pages {
     fn history(&mut self) -> &mut History {
-        self.history.as_mut().expect("nothing comes in once it is judged")
+        &mut self.history
     }
 
     fn now(&mut self) -> Moment {
