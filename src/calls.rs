@@ -5,12 +5,15 @@
 //! is calling.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use crate::{
-    api::{Consistency, Failure, Request},
+    api::{Answered, Consistency, Failure, Read, Request},
     client::{Call, ClientCall, ClientReply, Reply},
     pool::{Actor, PoolId, Query, RequestKey},
     runtime::NodeHandle,
@@ -43,30 +46,45 @@ impl Calls {
         Self { actor, node, now: AtomicU64::new(0) }
     }
 
-    /// Makes a call. The reply holds the newest cluster time that this connection has seen, or else what this node has.
-    pub async fn answer(&self, call: ClientCall) -> ClientReply {
-        let ClientCall { id, timeout_ms, call } = call;
+    /// Makes a call, and hands its reply to `then`, which must do no more than hand it on: see [`NodeHandle::submit_then`].
+    /// The reply holds the newest cluster time that this connection has seen, or else what this node has.
+    ///
+    /// Mutations and reads need no task of their own, once the time is known.
+    pub fn begin(self: &Arc<Self>, call: ClientCall, then: impl FnOnce(ClientReply) + Send + 'static) {
+        let calls = self.clone();
+        match call {
+            ClientCall { id, timeout_ms, call: Call::Submit { pool, key, action } } if self.now() > Millis(0) => {
+                let request = Request { pool, key, actor: self.actor.clone(), action };
+                self.node.submit_then(request, timeout_of(timeout_ms), move |answer| {
+                    then(calls.reply(id, calls.submitted(answer)));
+                });
+            }
+            ClientCall { id, timeout_ms, call: Call::Read { query, consistency } } if self.now() > Millis(0) => {
+                let timeout = timeout_of(timeout_ms);
+                self.node.read_then(query, consistency, timeout, move |answer| {
+                    then(calls.reply(id, calls.read(answer)));
+                });
+            }
+            call => _ = tokio::spawn(async move { then(calls.answer(call).await) }),
+        }
+    }
+
+    async fn answer(&self, ClientCall { id, timeout_ms, call }: ClientCall) -> ClientReply {
         let timeout = timeout_of(timeout_ms);
         let reply = self.make(call, timeout).await;
         if self.now() == Millis(0) {
             self.look(timeout).await;
         }
-        ClientReply { id, now: self.now(), reply }
+        self.reply(id, reply)
     }
 
     async fn make(&self, call: Call, timeout: Duration) -> Result<Reply, Failure> {
         match call {
             Call::Submit { pool, key, action } => {
                 let request = Request { pool, key, actor: self.actor.clone(), action };
-                let answered = self.node.submit(request, timeout).await?;
-                self.saw(answered.outcome.now);
-                Ok(Reply::Submitted(answered))
+                self.submitted(self.node.submit(request, timeout).await)
             }
-            Call::Read { query, consistency } => {
-                let read = self.node.read(query, consistency, timeout).await?;
-                self.saw(read.now);
-                Ok(Reply::Read(read))
-            }
+            Call::Read { query, consistency } => self.read(self.node.read(query, consistency, timeout).await),
             Call::Status => {
                 // Clients ask for the status to learn the time.
                 self.look(timeout).await;
@@ -75,6 +93,22 @@ impl Calls {
             Call::HistoryAt(index) => Ok(Reply::HistoryAt(self.node.history_at(index).await?)),
             Call::Transfer(to) => self.node.transfer(to, timeout).await.map(|()| Reply::Transferred),
         }
+    }
+
+    fn submitted(&self, answer: Result<Answered, Failure>) -> Result<Reply, Failure> {
+        let answered = answer?;
+        self.saw(answered.outcome.now);
+        Ok(Reply::Submitted(answered))
+    }
+
+    fn read(&self, answer: Result<Read, Failure>) -> Result<Reply, Failure> {
+        let read = answer?;
+        self.saw(read.now);
+        Ok(Reply::Read(read))
+    }
+
+    fn reply(&self, id: u64, reply: Result<Reply, Failure>) -> ClientReply {
+        ClientReply { id, now: self.now(), reply }
     }
 
     /// The newest cluster time that was seen; 0 before the first.

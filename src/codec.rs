@@ -28,6 +28,14 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     options(u64::MAX).serialize(value).expect("derived serialization into memory does not fail")
 }
 
+/// Encodes `value` behind what is in `bytes`.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    options(u64::MAX).serialize_into(bytes, value).expect("derived serialization into memory does not fail");
+}
+
 /// The length in bytes that [`encode`] would give.
 pub fn encoded_len<T: Serialize>(value: &T) -> usize {
     let len = options(u64::MAX).serialized_size(value).expect("derived serialization into memory does not fail");

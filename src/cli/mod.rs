@@ -28,9 +28,10 @@ pub mod signals;
 pub mod state;
 pub mod verify;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 pub use args::{Args, Format, Globals, Verb};
 pub use exit::{CliError, Exit};
@@ -42,9 +43,8 @@ pub fn main() -> ExitCode {
         Err(error) => return not_understood(&error).into(),
     };
     let format = args.globals.output;
-    let ended = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let threads = if let Verb::Serve(serve) = &args.verb { serve.threads } else { 1 };
+    let ended = runtime(threads)
         .map_err(|error| CliError::new(Exit::Other, "RUNTIME", format!("cannot start: {error}")))
         .and_then(|runtime| {
             let ended = runtime.block_on(run(args));
@@ -56,6 +56,14 @@ pub fn main() -> ExitCode {
         error.exit
     });
     output::exit(exit).into()
+}
+
+fn runtime(threads: u16) -> io::Result<Runtime> {
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads.into()).enable_all().build()
 }
 
 /// The command line was not understood, or `--help` or `--version` was asked for. clap knows what to print; scripts that

@@ -29,14 +29,11 @@ use tokio::{
 
 use super::{
     Call, ClientCall, ClientFrame, ClientReply, ServerFrame,
-    wire::{CloseCode, Frame, FrameReader, encode_frame},
+    wire::{CloseCode, Frame, FrameBuilder, FrameReader},
 };
-use crate::{
-    codec,
-    transport::{
-        identity::NODE_NAME,
-        quic::{RefusedBy, one_line, refused_by},
-    },
+use crate::transport::{
+    identity::NODE_NAME,
+    quic::{RefusedBy, one_line, refused_by},
 };
 
 /// How long connecting may take, over all addresses of the endpoint's name together.
@@ -267,43 +264,31 @@ async fn write(mut send: SendStream, calls: &mut mpsc::Receiver<Queued>, callers
         {
             queued.push(more);
         }
-        let mut waiting = queued.drain(..).peekable();
-        while waiting.peek().is_some() {
-            let frame = next_frame(&mut waiting, &mut next_id, callers);
-            if frame.calls.is_empty() {
-                continue;
-            }
-            let bytes = match encode_frame(&frame) {
-                Ok(bytes) => bytes,
-                Err(error) => return error.to_string(),
-            };
-            if let Err(error) = send.write_all(&bytes).await {
+        for frame in frames(queued.drain(..), &mut next_id, callers) {
+            if let Err(error) = send.write_all(&frame).await {
                 return error.to_string();
             }
         }
     }
 }
 
-/// As many of the waiting calls as fit in a frame, each taken from its caller, who is kept in `callers`.
-fn next_frame(
-    waiting: &mut std::iter::Peekable<impl Iterator<Item = Queued>>,
-    next_id: &mut u64,
-    callers: &Callers,
-) -> ClientFrame {
-    let mut frame = ClientFrame { calls: Vec::new() };
-    let mut bytes = 0;
+/// The waiting calls in as few frames as possible, each taken from its caller, who is kept in `callers`.
+fn frames(waiting: impl Iterator<Item = Queued>, next_id: &mut u64, callers: &Callers) -> Vec<Vec<u8>> {
+    let (mut frames, mut frame) = (vec![], FrameBuilder::<ClientFrame>::default());
     let mut callers = callers.lock().expect("no caller panics under this lock");
-    loop {
-        let fits = waiting.next_if(|queued| {
-            bytes += codec::encoded_len(&queued.call) + FRAME_OVERHEAD_BYTES / 2;
-            frame.calls.is_empty() || bytes <= CALL_BYTES_MAX
-        });
-        let Some(Queued { call, timeout_ms, taken, reply }) = fits else { return frame };
+    for Queued { call, timeout_ms, taken, reply } in waiting {
         if taken.swap(true, Ordering::AcqRel) {
             continue;
         }
-        callers.insert(*next_id, reply);
-        frame.calls.push(ClientCall { id: *next_id, timeout_ms, call });
+        let id = *next_id;
         *next_id += 1;
+        frame.push(&ClientCall { id, timeout_ms, call }).expect("a call fits into a frame: see CALL_BYTES_MAX");
+        callers.insert(id, reply);
+        if frame.is_longer(ClientFrame::BYTES_MAX) {
+            let next = frame.split_last();
+            frames.extend(std::mem::replace(&mut frame, next).finish());
+        }
     }
+    frames.extend(frame.finish());
+    frames
 }

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use bytes::{Buf, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::protocol::{CLIENT_FRAME_BYTES_MAX, ClientFrame, ServerFrame};
+use super::protocol::{CLIENT_FRAME_BYTES_MAX, ClientCall, ClientFrame, ClientReply, ServerFrame};
 use crate::codec::{self, DecodeError};
 
 /// Longest [`ServerFrame`] in bytes: the state of the largest legal pool (65 536 items with ids of 64 bytes) fits.
@@ -24,14 +24,18 @@ const LENGTH_BYTES: usize = 4;
 pub trait Frame: Serialize + DeserializeOwned {
     /// Longest encoding in bytes, the length in front of it aside.
     const BYTES_MAX: usize;
+    /// What it is a list of.
+    type Part: Serialize;
 }
 
 impl Frame for ClientFrame {
     const BYTES_MAX: usize = CLIENT_FRAME_BYTES_MAX;
+    type Part = ClientCall;
 }
 
 impl Frame for ServerFrame {
     const BYTES_MAX: usize = SERVER_FRAME_BYTES_MAX;
+    type Part = ClientReply;
 }
 
 /// Why a connection of this protocol was closed: the code of the QUIC application close. Append only.
@@ -92,6 +96,72 @@ fn checked_length<F: Frame>(bytes: usize) -> Result<u32, FrameError> {
     match u32::try_from(bytes) {
         Ok(length) if bytes <= F::BYTES_MAX => Ok(length),
         _ => Err(FrameError::TooLong { bytes, bytes_max: F::BYTES_MAX }),
+    }
+}
+
+/// Bytes in front of a frame's parts: its length, and how many parts there are.
+const HEAD_BYTES: usize = LENGTH_BYTES + size_of::<u64>();
+
+/// A frame that is made part by part, each encoded once, in its place.
+#[derive(Debug)]
+pub struct FrameBuilder<F> {
+    bytes: Vec<u8>,
+    parts: u64,
+    /// Where the last one begins.
+    last: usize,
+    frame: PhantomData<fn() -> F>,
+}
+
+impl<F> Default for FrameBuilder<F> {
+    fn default() -> Self {
+        Self { bytes: vec![0; HEAD_BYTES], parts: 0, last: HEAD_BYTES, frame: PhantomData }
+    }
+}
+
+impl<F: Frame> FrameBuilder<F> {
+    /// Adds a part.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] if no frame can hold it; then nothing was added.
+    pub fn push(&mut self, part: &F::Part) -> Result<(), FrameError> {
+        let before = self.bytes.len();
+        codec::encode_into(&mut self.bytes, part);
+        let fits = checked_length::<F>(HEAD_BYTES - LENGTH_BYTES + self.bytes.len() - before);
+        match fits {
+            Ok(_) => (self.parts, self.last) = (self.parts + 1, before),
+            Err(_) => self.bytes.truncate(before),
+        }
+        fits.map(|_| ())
+    }
+
+    /// Is it longer than so many bytes, though it could be shorter? Then [`Self::split_last`].
+    pub fn is_longer(&self, bytes: usize) -> bool {
+        self.parts > 1 && self.bytes.len() > bytes
+    }
+
+    /// Takes the last part out, to begin the next frame with.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn split_last(&mut self) -> Self {
+        assert!(self.parts > 0, "there is a last part");
+        let mut next = Self::default();
+        next.bytes.extend_from_slice(&self.bytes[self.last..]);
+        next.parts = 1;
+        self.bytes.truncate(self.last);
+        self.parts -= 1;
+        next
+    }
+
+    /// The frame's bytes; `None` if it has no parts.
+    ///
+    /// # Panics
+    /// If it was not split when [`Self::is_longer`] than a frame may be.
+    pub fn finish(mut self) -> Option<Vec<u8>> {
+        let length = checked_length::<F>(self.bytes.len() - LENGTH_BYTES).expect("it was split in time");
+        self.bytes[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        self.bytes[LENGTH_BYTES..HEAD_BYTES].copy_from_slice(&self.parts.to_le_bytes());
+        (self.parts > 0).then_some(self.bytes)
     }
 }
 
@@ -187,6 +257,32 @@ mod tests {
         ]
         .concat();
         assert_eq!(encode_frame(&frame).unwrap(), golden);
+    }
+
+    #[test]
+    fn a_frame_made_part_by_part_is_the_same_frame() {
+        let frame = every_call();
+        let mut builder = FrameBuilder::<ClientFrame>::default();
+        frame.calls.iter().for_each(|call| builder.push(call).unwrap());
+        let next = builder.split_last();
+        let [first, second] = [builder, next].map(|builder| builder.finish().unwrap());
+        let (last, others) = frame.calls.split_last().unwrap();
+        assert_eq!(first, encode_frame(&ClientFrame { calls: others.to_vec() }).unwrap());
+        assert_eq!(second, encode_frame(&ClientFrame { calls: vec![last.clone()] }).unwrap());
+        assert_eq!(FrameBuilder::<ClientFrame>::default().finish(), None);
+    }
+
+    #[test]
+    fn a_part_that_no_frame_can_hold_is_not_added() {
+        let violations = vec!["x".repeat(SERVER_FRAME_BYTES_MAX)];
+        let answer = Answer::Verified(Verification { pools: 1, items: 2, keys: 3, violations });
+        let read = Read { index: Index(1), now: Millis(1), answer };
+        let mut builder = FrameBuilder::<ServerFrame>::default();
+        let reply = |reply| ClientReply { id: 1, now: Millis(9), reply };
+        builder.push(&reply(Ok(Reply::Transferred))).unwrap();
+        assert!(matches!(builder.push(&reply(Ok(Reply::Read(read)))), Err(FrameError::TooLong { .. })));
+        let bytes = builder.finish().unwrap();
+        assert_eq!(bytes, encode_frame(&ServerFrame { replies: vec![reply(Ok(Reply::Transferred))] }).unwrap());
     }
 
     #[test]

@@ -177,7 +177,7 @@ mod tests {
         for command in own {
             let command = Measured::new(command).unwrap();
             let permit = admission.enter(&Measured { bytes: 0, ..command.clone() }).unwrap();
-            let waiter = Waiter { reply: oneshot::channel().0, deadline: Tick(1), permit };
+            let waiter = Waiter { reply: oneshot::channel().0.into(), deadline: Tick(1), permit };
             requests.accept(command, waiter, Now::default());
         }
         for (id, command) in (0..).zip(peers) {

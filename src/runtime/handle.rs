@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     admission::{Admission, PENDING_COMMANDS_MAX, Permit, RETRIES_MAX, overloaded},
+    answer::AnswerTo,
     batch::Measured,
     metrics::Metrics,
 };
@@ -38,10 +39,10 @@ pub(super) enum Ask {
         command: Measured,
         deadline: Instant,
         permit: Permit,
-        reply: oneshot::Sender<Result<Answered, Failure>>,
+        reply: AnswerTo<Answered>,
     },
     /// A read.
-    Read { query: Query, consistency: Consistency, deadline: Instant, reply: oneshot::Sender<Result<Read, Failure>> },
+    Read { query: Query, consistency: Consistency, deadline: Instant, reply: AnswerTo<Read> },
     /// The node's status.
     Status { reply: oneshot::Sender<NodeStatus> },
     /// How the node does.
@@ -144,19 +145,38 @@ impl NodeHandle {
     /// [`Failure::NotApplied`] if it surely has no effect; [`Failure::Unknown`] if it may have: only the same request
     /// under the same key is then safe to send again. A refusal is neither: it is an outcome.
     pub async fn submit(&self, request: Request, timeout: Duration) -> Result<Answered, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.submit_then(request, timeout, move |answer| _ = reply.send(answer));
+        answer.await.unwrap_or(Err(NotApplied::Draining.into()))
+    }
+
+    /// As [`Self::submit`], without waiting: `then` is given the answer, within a turn of the node's loop, so it must do no
+    /// more than hand it on. That is how one task serves many calls.
+    pub fn submit_then(
+        &self,
+        request: Request,
+        timeout: Duration,
+        then: impl FnOnce(Result<Answered, Failure>) + Send + 'static,
+    ) {
         let Request { pool, key, actor, action } = request;
         let draws = if let Action::Draw { count } = action { count.into() } else { 0 };
         let origin = if key.is_some() { KeyOrigin::Caller } else { KeyOrigin::Server };
         let key = key.unwrap_or(RequestKey::new(Millis(0), [0; 10]));
-        let answer = self.decide(Command { pool, key, origin, actor, action }, deadline(timeout)).await;
-        self.metrics.handle_answer(draws, &answer);
-        answer
+        let metrics = self.metrics.clone();
+        let reply = AnswerTo::new(move |answer| {
+            metrics.handle_answer(draws, &answer);
+            then(answer);
+        });
+        match self.enter(Command { pool, key, origin, actor, action }) {
+            Ok((command, permit)) => self.put(Ask::Submit { command, deadline: deadline(timeout), permit, reply }),
+            Err(why) => reply.answer(Err(why.into())),
+        }
     }
 
-    async fn decide(&self, command: Command, deadline: Instant) -> Result<Answered, Failure> {
+    fn enter(&self, command: Command) -> Result<(Measured, Permit), NotApplied> {
         let command = Measured::new(command).map_err(NotApplied::Malformed)?;
         let permit = self.admission.enter(&command)?;
-        self.ask(|reply| Ask::Submit { command, deadline, permit, reply }).await?
+        Ok((command, permit))
     }
 
     /// Draws `count` times from a pool. Errors: as [`Self::submit`].
@@ -202,15 +222,30 @@ impl NodeHandle {
     /// # Errors
     /// [`NotApplied::NoQuorum`] if no quorum confirmed in time that this node's state is the newest.
     pub async fn read(&self, query: Query, consistency: Consistency, timeout: Duration) -> Result<Read, Failure> {
-        let (asked, deadline, is_check) = (Instant::now(), deadline(timeout), query == Query::Verify);
-        let answer = self.ask(|reply| Ask::Read { query, consistency, deadline, reply }).await.flatten();
-        if consistency == Consistency::Linearizable {
-            self.metrics.handle_read(asked.elapsed(), &answer);
-        }
-        if is_check {
-            self.metrics.handle_verification(&answer);
-        }
-        answer
+        let (reply, answer) = oneshot::channel();
+        self.read_then(query, consistency, timeout, move |answer| _ = reply.send(answer));
+        answer.await.unwrap_or(Err(NotApplied::Draining.into()))
+    }
+
+    /// To [`Self::read`] what [`Self::submit_then`] is to [`Self::submit`].
+    pub fn read_then(
+        &self,
+        query: Query,
+        consistency: Consistency,
+        timeout: Duration,
+        then: impl FnOnce(Result<Read, Failure>) + Send + 'static,
+    ) {
+        let (metrics, asked, is_check) = (self.metrics.clone(), Instant::now(), query == Query::Verify);
+        let reply = AnswerTo::new(move |answer| {
+            if consistency == Consistency::Linearizable {
+                metrics.handle_read(asked.elapsed(), &answer);
+            }
+            if is_check {
+                metrics.handle_verification(&answer);
+            }
+            then(answer);
+        });
+        self.put(Ask::Read { query, consistency, deadline: deadline(timeout), reply });
     }
 
     /// What the node counts and measures. Neither the loop nor the store is asked.
@@ -248,6 +283,18 @@ impl NodeHandle {
     pub async fn stop(&self) {
         self.admission.close();
         self.alive.closed().await;
+    }
+
+    /// Puts an ask that answers by itself, whatever becomes of it.
+    fn put(&self, ask: Ask) {
+        if let Err(mpsc::error::TrySendError::Full(ask)) = self.asks.of(&ask).try_send(ask) {
+            let why = Failure::from(overloaded(self.admission.retry_after_ms()));
+            match ask {
+                Ask::Submit { reply, .. } => reply.answer(Err(why)),
+                Ask::Read { reply, .. } => reply.answer(Err(why)),
+                Ask::Status { .. } | Ask::Vitals { .. } | Ask::HistoryAt { .. } | Ask::Transfer { .. } => {}
+            }
+        }
     }
 
     /// Every ask that the loop took is answered, however the node ends; so one that is not answered was not taken.

@@ -21,6 +21,7 @@
 //! (`client`), leases, and any cache of answers: the key table of the replicated state is the only one.
 
 mod admission;
+mod answer;
 mod batch;
 mod beside;
 mod catalog;

@@ -6,11 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::oneshot;
-
-use super::{admission::overloaded, clock::Tick};
+use super::{admission::overloaded, answer::AnswerTo, clock::Tick};
 use crate::{
-    api::{Consistency, Failure, NotApplied, Read},
+    api::{Consistency, NotApplied, Read},
     pool::{Query, StateMachine},
     replica::ReadId,
 };
@@ -28,26 +26,24 @@ pub(super) struct ReadAsk {
     /// How long it is of use.
     pub deadline: Tick,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<Read, Failure>>,
+    pub reply: AnswerTo<Read>,
 }
 
 impl ReadAsk {
     /// Answers from the state as it is now.
     pub fn answer(self, machine: &StateMachine) {
-        if !self.reply.is_closed() {
-            let read = Read { index: machine.applied(), now: machine.now(), answer: machine.query(&self.query) };
-            self.tell(read);
-        }
+        let read = Read { index: machine.applied(), now: machine.now(), answer: machine.query(&self.query) };
+        self.tell(read);
     }
 
     /// Gives the answer.
     pub fn tell(self, read: Read) {
-        let _ = self.reply.send(Ok(read));
+        self.reply.answer(Ok(read));
     }
 
     /// Gives none.
     pub fn refuse(self, why: NotApplied) {
-        let _ = self.reply.send(Err(why.into()));
+        self.reply.answer(Err(why.into()));
     }
 }
 
@@ -100,6 +96,8 @@ impl Reads {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::pool::Query;
 
@@ -107,8 +105,12 @@ mod tests {
     fn a_read_is_refused_at_its_deadline_and_no_earlier() {
         let (reply, mut answer) = oneshot::channel();
         let mut reads = Reads::default();
-        let ask =
-            ReadAsk { query: Query::first_pools(), consistency: Consistency::Linearizable, deadline: Tick(5), reply };
+        let ask = ReadAsk {
+            query: Query::first_pools(),
+            consistency: Consistency::Linearizable,
+            deadline: Tick(5),
+            reply: AnswerTo::from(reply),
+        };
         let id = reads.add(ask, 10).unwrap();
         assert_eq!(reads.handle_tick(Tick(4)), []);
         assert!(answer.try_recv().is_err());
@@ -123,6 +125,7 @@ mod tests {
         let mut ask = || {
             let (reply, answer) = oneshot::channel();
             let (query, consistency) = (Query::first_pools(), Consistency::Linearizable);
+            let reply = AnswerTo::from(reply);
             (reads.add(ReadAsk { query, consistency, deadline: Tick(5), reply }, 10), answer)
         };
         assert!((0..READS_MAX).all(|_| ask().0.is_some()));

@@ -32,10 +32,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
-
 use super::{
     admission::{Permit, overloaded},
+    answer::AnswerTo,
     batch::Measured,
     clock::{Now, Tick},
     forwards::{FORWARDED_BYTES_MAX, FORWARDED_COMMANDS_MAX},
@@ -71,7 +70,7 @@ struct RequestId(u64);
 #[derive(Debug)]
 pub(super) struct Waiter {
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<Answered, Failure>>,
+    pub reply: AnswerTo<Answered>,
     /// How long it is of use.
     pub deadline: Tick,
     /// Its place among those who wait.
@@ -87,8 +86,7 @@ impl Waiter {
         } else {
             drop(permit);
         }
-        // Whoever no longer listens does not mind.
-        let _ = reply.send(answer);
+        reply.answer(answer);
     }
 }
 

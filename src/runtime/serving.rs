@@ -330,7 +330,7 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             query: Query::Pool(PoolId::default_pool()),
             consistency: Consistency::Linearizable,
             deadline: tokio::time::Instant::now() + TIMEOUT_MAX,
-            reply,
+            reply: reply.into(),
         })
     }
 

@@ -2,15 +2,12 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-    time::Instant,
-};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
     Environment, NodeConfig, Persist, PersistError,
     admission::{Admission, Permit},
+    answer::AnswerTo,
     batch::{Measured, Numbers},
     beside::{Bin, DONE_MAX},
     clock::{Clock, Now, Tick},
@@ -32,7 +29,7 @@ use super::{
     view::View,
 };
 use crate::{
-    api::{Answered, Consistency, Failure, NodeStatus, NotApplied, TurnedAway, Vitals},
+    api::{Answered, Consistency, NodeStatus, NotApplied, TurnedAway, Vitals},
     durable::{Founders, Identity, WriteSet},
     hooks,
     pool::{Digests, Query},
@@ -282,15 +279,9 @@ impl<T: Transport, E: Environment> Station<T, E> {
     }
 
     /// Accepts a command.
-    pub fn submit(
-        &mut self,
-        command: Measured,
-        deadline: Instant,
-        permit: Permit,
-        reply: oneshot::Sender<Result<Answered, Failure>>,
-    ) {
+    pub fn submit(&mut self, command: Measured, deadline: Instant, permit: Permit, reply: AnswerTo<Answered>) {
         if self.is_closing {
-            let _ = reply.send(Err(NotApplied::Draining.into()));
+            reply.answer(Err(NotApplied::Draining.into()));
             return;
         }
         let deadline = self.inputs.clock.tick_after(deadline);

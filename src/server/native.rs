@@ -1,8 +1,8 @@
 //! The native client protocol, served: frames of [`crate::client`] on QUIC streams.
 //!
-//! A stream is read by one loop and written by another. The reader turns every call into a task of its own, so that a
+//! A stream is read by one loop and written by another. The reader hands calls on without waiting for any, so that a
 //! slow one holds up nobody; the writer puts all replies that are waiting into one frame, so that batches form by
-//! themselves under load and an answer waits for nothing when there is none.
+//! themselves under load and an answer waits for nothing when there is none: what a log entry decides leaves together.
 //!
 //! **Bounds.** [`CLIENT_STREAMS_MAX`] streams and [`CALLS_IN_FLIGHT_MAX`] calls a connection: a call is in flight from
 //! the moment it is read until its reply is written, and beyond the bound nothing more is read, so QUIC's flow control
@@ -29,13 +29,12 @@ use super::{
     replies::{ReplyPlace, ReplyRoom},
 };
 use crate::{
-    api::{Failure, NotApplied},
+    api::NotApplied,
     calls::Calls,
     client::{
-        CLIENT_FRAME_BYTES_MAX, ClientCall, ClientFrame, ClientReply, ServerFrame,
-        wire::{CloseCode, FrameError, FrameReader, encode_frame},
+        CLIENT_FRAME_BYTES_MAX, ClientFrame, ClientReply, ServerFrame,
+        wire::{CloseCode, FrameBuilder, FrameError, FrameReader},
     },
-    codec,
     runtime::NodeHandle,
     transport::quic::{CLIENT_STREAMS_MAX, ClientConnection},
 };
@@ -63,7 +62,7 @@ struct Place {
 
 /// What all calls of a connection share.
 struct Session {
-    calls: Calls,
+    calls: Arc<Calls>,
     in_flight: Arc<Semaphore>,
     replies: ReplyRoom,
     /// Room for long frames, in bytes.
@@ -171,7 +170,9 @@ async fn read_calls(
             for call in frame.calls {
                 let Ok(in_flight) = session.in_flight.clone().acquire_owned().await else { return Ok(()) };
                 let place = Place { _in_flight: in_flight, _reply: session.replies.take(&call.call).await };
-                tokio::spawn(answer(session.clone(), call, place, replies.clone()));
+                let replies = replies.clone();
+                // There is room; and if nobody takes replies any more, the client is gone.
+                session.calls.begin(call, move |reply| _ = replies.try_send((reply, place)));
             }
         }
         if room.is_none()
@@ -183,17 +184,10 @@ async fn read_calls(
     }
 }
 
-/// Makes one call and hands in its reply.
-async fn answer(session: Arc<Session>, call: ClientCall, place: Place, replies: mpsc::Sender<Waiting>) {
-    let reply = session.calls.answer(call).await;
-    // If nobody takes replies any more, the client is gone.
-    let _ = replies.send((reply, place)).await;
-}
-
 impl Session {
     fn new(calls: Calls, replies: ReplyRoom) -> Self {
         let [in_flight, room] = [CALLS_IN_FLIGHT_MAX, CLIENT_FRAME_BYTES_MAX].map(|max| Arc::new(Semaphore::new(max)));
-        Self { calls, in_flight, replies, room }
+        Self { calls: Arc::new(calls), in_flight, replies, room }
     }
 }
 
@@ -223,34 +217,22 @@ async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting
 }
 
 /// The replies in as few frames as is reasonable, encoded.
-fn frames(replies: Vec<ClientReply>) -> Vec<Vec<u8>> {
-    let (mut frames, mut gathered, mut bytes) = (vec![], vec![], 0);
+fn frames(replies: impl IntoIterator<Item = ClientReply>) -> Vec<Vec<u8>> {
+    let (mut frames, mut frame) = (vec![], FrameBuilder::<ServerFrame>::default());
     for reply in replies {
-        let more = codec::encoded_len(&reply);
-        if bytes + more > FRAME_BYTES_AIM && !gathered.is_empty() {
-            frames.push(frame(std::mem::take(&mut gathered)));
-            bytes = 0;
+        if let Err(error) = frame.push(&reply) {
+            // That is the one reply of a read: outcomes are short.
+            let failure = NotApplied::Malformed(format!("the answer cannot be sent: {error}"));
+            let reply = ClientReply { reply: Err(failure.into()), ..reply };
+            frame.push(&reply).expect("failures are short");
         }
-        bytes += more;
-        gathered.push(reply);
+        if frame.is_longer(FRAME_BYTES_AIM) {
+            let next = frame.split_last();
+            frames.extend(std::mem::replace(&mut frame, next).finish());
+        }
     }
-    if !gathered.is_empty() {
-        frames.push(frame(gathered));
-    }
+    frames.extend(frame.finish());
     frames
-}
-
-/// One frame. What fits none is the one reply of a read: outcomes are short.
-fn frame(replies: Vec<ClientReply>) -> Vec<u8> {
-    let frame = ServerFrame { replies };
-    encode_frame(&frame).unwrap_or_else(|error| {
-        let failure = |reply: ClientReply| {
-            let failure = Failure::NotApplied(NotApplied::Malformed(format!("the answer cannot be sent: {error}")));
-            ClientReply { reply: Err(failure), ..reply }
-        };
-        let replies = frame.replies.into_iter().map(failure).collect();
-        encode_frame(&ServerFrame { replies }).expect("failures are short, and there are few of them")
-    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 use tombola::{
     calls::Calls,
     client::{
-        ClientCall, ClientFrame, ServerFrame,
+        ClientFrame, ServerFrame,
         wire::{FrameReader, encode_frame},
     },
     runtime::NodeHandle,
@@ -18,14 +18,14 @@ use super::{
     actor,
     seal::{open, seal},
 };
-use crate::network::{Door, Replier};
+use crate::network::Door;
 
 /// Serves whoever comes to a node's door, for as long as it is open. To be run on the node's own tasks, once in its life.
 pub async fn serve(mut door: Door, handle: NodeHandle) {
     // Later lives begin later, and by at least a millisecond.
     let life = u64::try_from(madsim::time::TimeHandle::current().elapsed().as_micros()).expect("it is short") + 1;
     let replier = door.replier();
-    let mut sessions = BTreeMap::<u64, Arc<Session>>::new();
+    let mut sessions = BTreeMap::<u64, Arc<Calls>>::new();
     let mut seen = BTreeSet::new();
     while let Some((client, packet)) = door.receive().await {
         let Some((of, frame)) = open(&packet) else { continue };
@@ -36,30 +36,17 @@ pub async fn serve(mut door: Door, handle: NodeHandle) {
         let mut reader = FrameReader::<ClientFrame>::default();
         reader.push(frame);
         let Ok(Some(frame)) = reader.next_frame() else { continue };
-        let session = sessions.entry(client).or_insert_with(|| {
-            let calls = Calls::new(actor(client), handle.clone());
-            Arc::new(Session { client, life, replier: replier.clone(), calls })
-        });
+        let session = sessions.entry(client).or_insert_with(|| Arc::new(Calls::new(actor(client), handle.clone())));
         for call in frame.calls {
             // A stream brings each call once.
             if seen.insert((client, call.id)) {
-                tokio::spawn(answer(session.clone(), call));
+                let replier = replier.clone();
+                session.begin(call, move |reply| {
+                    let frame = ServerFrame { replies: vec![reply] };
+                    let bytes = encode_frame(&frame).expect("what a plan can ask for has a short answer");
+                    replier.send(client, seal(life, &bytes).into());
+                });
             }
         }
     }
-}
-
-/// A client of a life of the node.
-struct Session {
-    client: u64,
-    life: u64,
-    replier: Replier,
-    calls: Calls,
-}
-
-/// Makes one call and sends its reply.
-async fn answer(session: Arc<Session>, call: ClientCall) {
-    let frame = ServerFrame { replies: vec![session.calls.answer(call).await] };
-    let bytes = encode_frame(&frame).expect("what a plan can ask for has a short answer");
-    session.replier.send(session.client, seal(session.life, &bytes).into());
 }

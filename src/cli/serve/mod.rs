@@ -8,9 +8,9 @@
 //! refused as surely not applied, leadership is handed over, the node stops; exit 0. A second signal does not wait. What the node stops for by itself is an error: exit 5 for a broken
 //! invariant, as it tells of the cluster and not of this process, and 1 for everything else.
 //!
-//! One multi-thread tokio runtime serves all: the loop is one task among others, fsyncs happen on threads for blocking
-//! work, and TLS and gRPC take the cores that are left. A runtime of its own for the loop would keep it off busy threads,
-//! at the price of a wake-up across runtimes for every request; `NodeHandle` would allow it if measurements asked for it.
+//! **Threads.** One thread has the loop, the network and the timers: between them a request takes function calls, not
+//! wake-ups, which cost more than all else that is done for it. fsyncs, snapshots and checks happen on threads for blocking
+//! work. `--threads` adds more, for nodes whose clients' encryption fills a core.
 
 mod predecessor;
 mod sockets;
@@ -68,6 +68,10 @@ pub struct Args {
     /// The node's configuration, or the predecessor's config.yaml
     #[arg(long, env = "TOMBOLA_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Threads for requests and network, besides those for the disk; more than 1 if one core is too little for them
+    #[arg(long, env = "TOMBOLA_THREADS", value_name = "N", default_value = "1", hide_env_values = true,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
     /// Instead of the file's values.
     #[command(flatten)]
     pub overrides: Overrides,

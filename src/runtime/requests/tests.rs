@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::{
     pool::{Action, Actor, Effect, PoolId, Version},
@@ -64,7 +66,7 @@ impl Bench {
     fn accept(&mut self, command: Measured, deadline: u64) -> Answer {
         let (reply, answer) = oneshot::channel();
         let permit = self.admission.enter(&command).unwrap();
-        self.requests.accept(command, Waiter { reply, deadline: Tick(deadline), permit }, self.now());
+        self.requests.accept(command, Waiter { reply: reply.into(), deadline: Tick(deadline), permit }, self.now());
         answer
     }
 
