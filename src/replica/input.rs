@@ -28,8 +28,9 @@ pub enum Input {
         /// At most a batch's worth (limits: [`crate::pool::Batch`]). None make a tick, which only moves time.
         commands: Vec<(ProposalId, Command)>,
     },
-    /// A linearizable read wants to be served. Answered by [`super::Output::ReadReady`], some day.
-    Read(ReadId),
+    /// Linearizable reads want to be served, by one question if none is out. Each is answered by
+    /// [`super::Output::ReadReady`], some day.
+    Reads(Vec<ReadId>),
     /// Nobody waits for this read any more.
     ForgetRead(ReadId),
     /// The WriteSets up to and including this number are durable.

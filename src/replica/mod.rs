@@ -158,7 +158,7 @@ impl Replica {
             Input::Tick => self.tick()?,
             Input::Message { from, message } => self.step(from, message)?,
             Input::Propose { time, entropy, commands } => self.propose(time, entropy, commands),
-            Input::Read(read) => self.reads.add(read),
+            Input::Reads(reads) => reads.into_iter().for_each(|read| self.reads.add(read)),
             Input::ForgetRead(read) => self.reads.forget(read),
             Input::Persisted { number } => self.unpersisted.mark_durable(number),
             Input::Transfer { to } => self.raft.transfer(to),
@@ -184,7 +184,7 @@ impl Replica {
     fn handle_installing(&mut self, input: Input) {
         match input {
             Input::Persisted { number } => self.unpersisted.mark_durable(number),
-            Input::Read(read) => self.reads.add(read),
+            Input::Reads(reads) => reads.into_iter().for_each(|read| self.reads.add(read)),
             Input::ForgetRead(read) => self.reads.forget(read),
             Input::Propose { commands, .. } => self.turn_away(commands.into_iter().map(|(id, _)| id)),
             Input::Snapshot { message, machine, .. } => self.discard(&message, machine),

@@ -1,7 +1,7 @@
 //! The node as its callers see it: an async API, cheap to clone.
 //!
 //! A handle checks what needs no state (form and fixed limits), finds its place among those who wait, and puts what is
-//! asked into the loop's one queue; it never waits for room there. The answer comes back on a channel of its own. A caller
+//! asked into the loop's queue for its kind; it never waits for room there. The answer is handed on when it is known. A caller
 //! that stops listening does not stop what it asked for.
 
 use std::{convert::Infallible, future::poll_fn, sync::Arc, task::Poll, time::Duration};
@@ -104,6 +104,18 @@ impl Asks {
             if is_over { Poll::Ready(false) } else { Poll::Pending }
         })
         .await
+    }
+
+    /// Takes at most `max` of what is there.
+    pub fn take_now(&mut self, asked: &mut Vec<Ask>, max: usize) {
+        let end = asked.len() + max;
+        for lane in [&mut self.others, &mut self.reads, &mut self.commands] {
+            while asked.len() < end
+                && let Ok(ask) = lane.try_recv()
+            {
+                asked.push(ask);
+            }
+        }
     }
 }
 

@@ -101,10 +101,21 @@ impl<T: Transport> Inputs<T> {
             };
             // Others had their turn: now peers may again.
             self.frames_left = FRAMES_MAX;
+            if let Some(Event::Asked) = event {
+                self.take_more_asks().await;
+            }
             if let Some(event) = event {
                 return event;
             }
         }
+    }
+
+    /// Whoever was woken together with the first to ask gets the chance to ask too: a log entry, a question to the leader, and
+    /// what is sent for them cost the same for one as for many. Nobody waits for that longer than others work.
+    async fn take_more_asks(&mut self) {
+        tokio::task::yield_now().await;
+        let room = ASKS_MAX.saturating_sub(self.asked.len());
+        self.asks.take_now(&mut self.asked, room);
     }
 
     /// Takes what callers asked for.

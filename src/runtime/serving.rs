@@ -146,9 +146,8 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             }
             Event::Ticks(ticks) => self.handle_ticks(ticks)?,
             Event::Asked => {
-                for ask in self.station.inputs.take_asks() {
-                    self.handle_ask(ask)?;
-                }
+                let asks = self.station.inputs.take_asks();
+                self.handle_asks(asks)?;
             }
         }
         self.follow_snapshots()?;
@@ -245,23 +244,24 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
         self.step(Input::Unreachable { peer })
     }
 
-    fn handle_ask(&mut self, ask: Ask) -> Result<(), Stopped> {
-        match self.station.handle_ask(ask, Some(&self.replica)) {
-            Some(read) => self.step(Input::Read(read)),
-            None => Ok(()),
-        }
+    /// Reads that were asked for together are confirmed together.
+    fn handle_asks(&mut self, asks: impl IntoIterator<Item = Ask>) -> Result<(), Stopped> {
+        let (station, replica) = (&mut *self.station, &self.replica);
+        let reads: Vec<_> = asks.into_iter().filter_map(|ask| station.handle_ask(ask, Some(replica))).collect();
+        if reads.is_empty() { Ok(()) } else { self.step(Input::Reads(reads)) }
     }
 
     /// Puts the reads that came before there was a replica.
     fn ask_what_waited(&mut self) -> Result<(), Stopped> {
+        let mut reads = Vec::new();
         for ask in self.station.reads.take_all() {
             if ask.consistency == Consistency::Stale {
                 self.station.answer(ask, &self.replica);
-            } else if let Some(read) = self.station.add_read(ask) {
-                self.step(Input::Read(read))?;
+            } else {
+                reads.extend(self.station.add_read(ask));
             }
         }
-        Ok(())
+        self.step(Input::Reads(reads))
     }
 
     fn handle_frame(&mut self, from: ReplicaId, frame: &[u8]) -> Result<(), Stopped> {
@@ -326,12 +326,12 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Looks whether pool `default` wants the catalog.
     fn read_for_catalog(&mut self) -> Result<(), Stopped> {
         let Some(reply) = self.catalog.poll_read() else { return Ok(()) };
-        self.handle_ask(Ask::Read {
+        self.handle_asks([Ask::Read {
             query: Query::Pool(PoolId::default_pool()),
             consistency: Consistency::Linearizable,
             deadline: tokio::time::Instant::now() + TIMEOUT_MAX,
             reply: reply.into(),
-        })
+        }])
     }
 
     /// Pursues the wishes to hand leadership over.

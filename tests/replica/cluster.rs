@@ -319,7 +319,7 @@ impl Cluster {
     pub fn read(&mut self, at: ReplicaId) -> ReadId {
         let read = ReadId(self.next_id());
         self.observer.see(at, &Seen::ReadAsked { id: read });
-        self.input(at, Input::Read(read));
+        self.input(at, Input::Reads(vec![read]));
         read
     }
 
