@@ -196,6 +196,7 @@ impl Rig {
             election_ticks: options.election_ticks,
             snapshots: options.snapshots,
             snapshot_bytes_per_s: options.snapshot_bytes_per_s,
+            flow: Default::default(),
             limits: options.limits,
             catalog: options.catalog.clone(),
             accept_clock: true,
