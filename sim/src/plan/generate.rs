@@ -35,13 +35,24 @@ pub fn generate(seed: u64) -> Plan {
         liars: clocks::liars(&swarm, options.voters),
     };
     options.clocks = clocks::usual(&swarm, &scene, &options.limits);
+    let episode = episodes::draw(&swarm, &scene, &mut options);
+    options.safety_ms += episode.as_ref().map_or(0, |drawn| drawn.end);
     let (catalog, mut clients) = workload::draw(&swarm, &options);
     options.catalog = catalog;
     let mut faults: Vec<Fault> = [power::draw, stalls::draw, links::draw, disks::draw, clocks::draw]
         .iter()
         .flat_map(|class| class(&swarm, &scene))
         .collect();
-    faults.append(&mut episodes::draw(&swarm, &scene, &mut options, &mut clients));
+    if let Some(drawn) = episode {
+        let calm = drawn.end;
+        faults.iter_mut().for_each(|fault| {
+            if let When::At(at) = &mut fault.when {
+                *at += calm;
+            }
+        });
+        faults.extend(drawn.faults);
+        clients.push(drawn.client);
+    }
     // Stable: what begins in the same millisecond stays in the order of the classes.
     faults.sort_by_key(|fault| match fault.when {
         When::At(at) => at,

@@ -1,8 +1,8 @@
 //! Episodes: faults and calls that hang together. What needs several things at once, in an order, is rare among classes that
-//! know nothing of each other; each episode is such a thing, in one seed of six, at some time of the run, with a reader and a
-//! writer of its own, among whatever else is on. Who, when and how long is drawn.
+//! know nothing of each other; each episode is such a thing. Most seeds begin with one, before all else that goes wrong, with
+//! a client of its own. Who, when and how long is drawn.
 
-use tombola::types::ReplicaId;
+use tombola::{replica::SnapshotPolicy, types::ReplicaId};
 
 use super::{Scene, Swarm, at, power};
 use crate::plan::{
@@ -11,10 +11,12 @@ use crate::plan::{
 
 /// Before that, a cluster may not be founded.
 const EARLIEST_MS: u64 = 5_000;
+
+type Script = fn(&mut Episode);
 /// How long a hand-over of leadership is given, and an old life of a node to end.
 const SETTLED_MS: u64 = 2_500;
 /// Most calls of an episode's client.
-const CALLS_MAX: usize = 150;
+const CALLS_MAX: usize = 400;
 
 /// What happens in an episode, on one node above all.
 struct Episode<'a> {
@@ -24,6 +26,7 @@ struct Episode<'a> {
     election_ms: u64,
     /// When a follower asks the leader once more for a read's index, and a little more.
     read_again_ms: u64,
+    snapshots: SnapshotPolicy,
     /// When it begins.
     begin: u64,
     /// Whom it is about.
@@ -34,57 +37,53 @@ struct Episode<'a> {
     calls: Vec<PlannedCall>,
 }
 
-/// Draws the episodes of a seed: their faults, who calls in them, and what they change of the options.
-pub(super) fn draw(swarm: &Swarm, scene: &Scene, options: &mut Options, clients: &mut Vec<ClientPlan>) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    let all: [(&str, fn(&mut Episode)); 5] = [
-        ("deposed leader", deposed_leader),
-        ("late answers", late_answers),
-        ("rot after a stop", rot_after_a_stop),
-        ("failed sync", failed_sync),
-        ("crashes among snapshots", crashes_among_snapshots),
-    ];
-    for (name, script) in all {
-        let mut dice = swarm.dice(name);
-        if dice.between(1, 6) > 1 {
-            continue;
-        }
-        if name == "crashes among snapshots" {
-            (options.snapshots.log_bytes_min, options.snapshots.trailing_entries) = (dice.skewed(256, 2_048), 0);
-        }
-        let mut episode = Episode::new(dice, scene, options);
-        script(&mut episode);
-        episode.faults.retain(|fault| !matches!(fault.when, When::At(at) if at >= scene.end));
-        faults.append(&mut episode.faults);
-        clients.extend(episode.client(options.safety_ms));
+/// What an episode brings into a plan.
+pub(super) struct Drawn {
+    pub faults: Vec<Fault>,
+    pub client: ClientPlan,
+    /// What else goes wrong does so from then on: in a cluster that is upset already nothing comes of an episode.
+    pub end: u64,
+}
+
+/// Draws the episode of a seed, if it has one; and what it changes of the options.
+pub(super) fn draw(swarm: &Swarm, scene: &Scene, options: &mut Options) -> Option<Drawn> {
+    let mut dice = swarm.dice("episode");
+    if dice.percent(20) {
+        return None;
     }
-    faults
+    let script =
+        dice.pick(&[deposed_leader, late_answers, rot_after_a_stop, failed_sync, crashes_among_snapshots as Script]);
+    let mut episode = Episode::new(dice, scene, options);
+    script(&mut episode);
+    options.snapshots = episode.snapshots;
+    (!episode.faults.is_empty()).then(|| episode.drawn())
 }
 
 /// The leader stands still, cut off, until others have elected one of them and answered; then it goes on, still cut off, and
-/// takes itself for the leader until it misses the others. It is read from all the time, and written to.
+/// takes itself for the leader until it misses the others. It is read from all the time, and written to. Or it goes on
+/// all the time, and takes in much that the others never hear of.
 fn deposed_leader(episode: &mut Episode) {
     if episode.node == episode.other {
         return;
     }
-    let begin = episode.begin + SETTLED_MS;
-    let stands_ms = episode.dice.between(episode.election_ms, 3 * episode.election_ms);
-    let cut_ms = stands_ms + episode.dice.between(episode.election_ms, 4 * episode.election_ms);
+    let (begin, election_ms) = (episode.begin + SETTLED_MS, episode.election_ms);
+    let stands_ms = if episode.dice.percent(65) { episode.dice.between(election_ms, 3 * election_ms) } else { 0 };
+    let cut_ms = stands_ms + episode.dice.between(2 * election_ms, 4 * election_ms);
     episode.lead();
     let others = episode.scene.nodes.iter().copied().filter(|node| *node != episode.node).collect();
     let shape = Shape::Groups(vec![vec![episode.node], others]);
     episode.fault(begin, FaultKind::Partition { shape, ms: cut_ms });
-    // Without standing still it is deposed as well, but mostly knows before the others.
-    if episode.dice.percent(80) {
+    let (writes, lost_writes) = if stands_ms > 0 {
         episode.fault(begin, FaultKind::Pause { node: episode.node, ms: stands_ms });
-    }
-    let end = begin + stands_ms + episode.election_ms;
-    let (reads, writes, lost_writes) =
-        (episode.dice.between(20, 60), episode.dice.skewed(30, 400), episode.dice.skewed(15, 400));
+        (episode.dice.skewed(30, 300), episode.dice.skewed(30, 300))
+    } else {
+        (episode.dice.between(300, 1_200), episode.dice.between(8, 30))
+    };
+    let (end, reads) = (begin + stands_ms + 2 * election_ms, episode.dice.between(20, 60));
     episode.read(episode.node, begin, end, reads);
     episode.write(episode.other, begin, end, writes);
     episode.write(episode.node, begin, end, lost_writes);
-    if episode.dice.percent(50) {
+    if stands_ms == 0 || episode.dice.percent(50) {
         let after = begin + cut_ms + episode.dice.skewed(50, 2_000);
         episode.crash(after);
     }
@@ -114,7 +113,7 @@ fn rot_after_a_stop(episode: &mut Episode) {
     let (node, begin) = (episode.node, episode.begin);
     episode.write(node, begin.saturating_sub(4_000), begin, 100);
     episode.fault(begin, FaultKind::Stop { node, down_ms: 30_000 });
-    for bit in 0..episode.dice.between(1, 8) {
+    for bit in 0..episode.dice.between(3, 10) {
         // The least bits say where: 2 and 3 are anywhere.
         let place = episode.dice.between(0, (u64::MAX >> 2) - 1) << 2 | episode.dice.between(2, 3);
         let down_ms = episode.dice.skewed(100, 2_000);
@@ -129,7 +128,7 @@ fn failed_sync(episode: &mut Episode) {
     episode.crash(episode.begin);
     let mut time = episode.begin + SETTLED_MS;
     for _ in 0..episode.dice.between(1, 3) {
-        let (nth, soon) = (episode.dice.between(1, 4) as u32, episode.dice.skewed(5, 600));
+        let (nth, soon) = (episode.dice.between(1, 4) as u32, episode.dice.between(80, 800));
         episode.fault(time, FaultKind::DiskError { node, operation: DiskOperation::Sync, nth });
         episode.write(node, time, time + soon + 50, 20);
         episode.crash(time + soon);
@@ -139,8 +138,10 @@ fn failed_sync(episode: &mut Episode) {
 
 /// Snapshots every few entries, and again and again power goes in the middle of a commit.
 fn crashes_among_snapshots(episode: &mut Episode) {
+    episode.snapshots.log_bytes_min = episode.dice.skewed(256, 2_048);
+    episode.snapshots.trailing_entries = 0;
     let mut time = episode.begin;
-    let end = time + episode.dice.between(4_000, 10_000);
+    let end = time + episode.dice.between(3_000, 8_000);
     let pace = episode.dice.between(60, 120);
     episode.write(episode.other, time, end, pace);
     while time < end {
@@ -155,12 +156,13 @@ fn crashes_among_snapshots(episode: &mut Episode) {
 impl<'a> Episode<'a> {
     fn new(mut dice: Dice, scene: &'a Scene, options: &Options) -> Self {
         let (node, other) = scene.pair(&mut dice).unwrap_or((scene.nodes[0], scene.nodes[0]));
-        let begin = dice.between(EARLIEST_MS, options.safety_ms.saturating_sub(12_000).max(EARLIEST_MS));
+        let begin = dice.between(EARLIEST_MS, EARLIEST_MS + 2_000);
         Self {
             scene,
             election_ms: options.election_ticks as u64 * options.tick_ms,
             // Three heartbeats: see `replica`.
             read_again_ms: (3 * options.heartbeat_ticks as u64 + 1) * options.tick_ms,
+            snapshots: options.snapshots,
             begin,
             node,
             other,
@@ -204,20 +206,26 @@ impl<'a> Episode<'a> {
 
     fn times(&mut self, from: u64, to: u64, pace: u64) -> Vec<u64> {
         let times = self.dice.times(pace, to.saturating_sub(from).max(1));
-        times.into_iter().map(|time| from + time).take(CALLS_MAX).collect()
+        times.into_iter().map(|time| from + time).collect()
     }
 
     fn call(&self, time: u64, node: ReplicaId, what: What) -> PlannedCall {
         PlannedCall { start: Start::At(time), node, timeout_ms: 3_000, what, twist: Twist::Hasty }
     }
 
-    /// Who makes its calls: one client, whose calls do not wait for each other.
-    fn client(mut self, end: u64) -> Option<ClientPlan> {
-        self.calls.retain(|call| matches!(call.start, Start::At(at) if at < end));
-        self.calls.sort_by_key(|call| match call.start {
+    /// One client makes the calls, which do not wait for each other. The last of all is followed by a while of peace.
+    fn drawn(mut self) -> Drawn {
+        let begin = |call: &PlannedCall| match call.start {
             Start::At(at) | Start::After(at) => at,
+        };
+        self.calls.sort_by_key(begin);
+        self.calls.truncate(CALLS_MAX);
+        let calls = self.calls.iter().map(begin);
+        let faults = self.faults.iter().filter_map(|fault| match fault.when {
+            When::At(at) => Some(at),
+            When::Hit { .. } => None,
         });
-        self.calls.truncate(300);
-        (!self.calls.is_empty()).then_some(ClientPlan { calls: self.calls })
+        let end = calls.chain(faults).max().unwrap_or(0) + SETTLED_MS;
+        Drawn { faults: self.faults, client: ClientPlan { calls: self.calls }, end }
     }
 }
