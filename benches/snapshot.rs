@@ -28,7 +28,7 @@ use tombola::{
         Weight,
     },
     replica::SnapshotPolicy,
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S},
+    runtime::{Blocking, FlowLimits, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S},
     storage::{self, Store, Wanted},
     system::SystemEnvironment,
     transport::{Dropped, Event, Lane, Transport},
@@ -186,6 +186,7 @@ async fn start(dir: &Path, snapshots: SnapshotPolicy) -> Node {
         snapshots,
         snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
         accept_clock: false,
+        flow: FlowLimits::default(),
         limits: LIMITS,
         catalog: Vec::new(),
     };

@@ -11,6 +11,12 @@ pub struct Config {
     pub election_seed: u64,
     /// Random number of this incarnation: read contexts of an earlier one are not mistaken for ours.
     pub boot_nonce: u64,
+    /// Most messages with entries to a peer that are not acknowledged; at least 1.
+    pub messages_max: usize,
+    /// Most bytes of entries in such a message; the first is sent, however long.
+    pub message_bytes_max: u64,
+    /// Most bytes proposed and not committed; where there are none, one entry is proposed, however long.
+    pub uncommitted_bytes_max: u64,
     /// When snapshots are taken, and what of the log is kept beside them.
     pub snapshots: SnapshotPolicy,
     /// Digests are compared with the peers' at every index that is a multiple of this.

@@ -11,12 +11,6 @@ use crate::{
     types::{Index, ReplicaId, Term},
 };
 
-/// Most bytes of entries in one message.
-const MESSAGE_BYTES_MAX: u64 = 256 << 10;
-/// Most messages to a peer that are not acknowledged.
-const MESSAGES_INFLIGHT_MAX: usize = 64;
-/// Most bytes proposed and not committed.
-const UNCOMMITTED_BYTES_MAX: u64 = 16 << 20;
 /// Most bytes applied in one turn.
 const APPLY_BYTES_MAX: u64 = 4 << 20;
 /// A voter this many entries behind, or more, is not handed leadership.
@@ -28,6 +22,7 @@ pub(super) struct Raft {
     me: ReplicaId,
     election_seed: u64,
     election_ticks: usize,
+    uncommitted_bytes_max: u64,
 }
 
 impl Raft {
@@ -38,9 +33,10 @@ impl Raft {
             election_tick: config.election_ticks,
             heartbeat_tick: config.heartbeat_ticks,
             applied: recovered.snapshot.meta.index.0,
-            max_size_per_msg: MESSAGE_BYTES_MAX,
-            max_inflight_msgs: MESSAGES_INFLIGHT_MAX,
-            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_size_per_msg: config.message_bytes_max,
+            max_inflight_msgs: config.messages_max,
+            // It wants no less; `has_room` is asked before.
+            max_uncommitted_size: config.uncommitted_bytes_max.max(config.message_bytes_max),
             max_committed_size_per_ready: APPLY_BYTES_MAX,
             check_quorum: true,
             pre_vote: true,
@@ -53,6 +49,7 @@ impl Raft {
             me: identity.replica,
             election_seed: config.election_seed,
             election_ticks: config.election_ticks,
+            uncommitted_bytes_max: config.uncommitted_bytes_max,
         };
         raft.override_election_timeout();
         Ok(raft)
@@ -219,9 +216,10 @@ impl Raft {
         self.node.raft.lead_transferee.is_some()
     }
 
-    /// Is there room for another batch of this length? raft-rs admits one of any length when nothing is uncommitted.
+    /// Is there room for another batch of this length? Like raft-rs, for one of any length when nothing is uncommitted.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.node.raft.uncommitted_size() + bytes <= UNCOMMITTED_BYTES_MAX as usize
+        let uncommitted = self.node.raft.uncommitted_size();
+        uncommitted == 0 || (uncommitted + bytes) as u64 <= self.uncommitted_bytes_max
     }
 
     /// On the leader: how far each voter's log is known to match.

@@ -5,7 +5,7 @@
 //!
 //! | bound | | |
 //! |---|---|---|
-//! | commands that wait for their answer | [`PENDING_COMMANDS_MAX`], [`PENDING_BYTES_MAX`] | |
+//! | commands that wait for their answer | [`PENDING_COMMANDS_MAX`] unless told otherwise, [`PENDING_BYTES_MAX`] | |
 //! | of one client | [`PENDING_PER_CLIENT_MAX`] | told by its authenticated name; all who have none are one client |
 //! | second sends of a request that is open | [`RETRIES_MAX`] | beside the others, so a full node still tells what became of the first |
 //!
@@ -30,7 +30,7 @@ use crate::{
     pool::{Actor, KeyOrigin},
 };
 
-/// Most commands that wait in a node for their answer.
+/// Most commands that wait in a node for their answer, unless it is told otherwise.
 pub const PENDING_COMMANDS_MAX: usize = 65_536;
 /// Most bytes that they may have, encoded.
 pub const PENDING_BYTES_MAX: usize = 16 << 20;
@@ -57,6 +57,7 @@ pub(super) struct Admission {
 #[derive(Debug)]
 struct Counts {
     commands: usize,
+    commands_max: usize,
     bytes: usize,
     /// By client; none are 0.
     clients: FxHashMap<Actor, usize>,
@@ -66,10 +67,12 @@ struct Counts {
     turned_away: TurnedAway,
 }
 
-impl Default for Admission {
-    fn default() -> Self {
+impl Admission {
+    /// Nobody is in yet, and so many commands may come.
+    pub fn new(commands_max: usize) -> Self {
         let counts = Counts {
             commands: 0,
+            commands_max,
             bytes: 0,
             clients: FxHashMap::default(),
             retries: 0,
@@ -78,6 +81,12 @@ impl Default for Admission {
             turned_away: TurnedAway::default(),
         };
         Self { counts: Mutex::new(counts), closed: AtomicBool::new(false), closing: Notify::new() }
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self::new(PENDING_COMMANDS_MAX)
     }
 }
 
@@ -100,8 +109,8 @@ impl Counts {
     /// Is there no place for it? Says whose bound it meets.
     fn is_full(&mut self, actor: &Actor, bytes: usize) -> Option<&mut u64> {
         let share = if self.is_halved { 2 } else { 1 };
-        if self.commands >= PENDING_COMMANDS_MAX / share || self.bytes.saturating_add(bytes) > PENDING_BYTES_MAX / share
-        {
+        let commands_max = (self.commands_max / share).max(1);
+        if self.commands >= commands_max || self.bytes.saturating_add(bytes) > PENDING_BYTES_MAX / share {
             return Some(&mut self.turned_away.full);
         }
         let own = self.clients.get(actor).copied().unwrap_or_default();
@@ -268,6 +277,16 @@ mod tests {
         drop(permits);
         assert_eq!(admission.waiting(), (0, 0));
         assert!(admission.counts().clients.is_empty(), "names are not kept");
+    }
+
+    #[test]
+    fn where_one_may_wait_one_comes_in_halved_or_not() {
+        let admission = Arc::new(Admission::new(1));
+        for is_halved in [false, true] {
+            admission.set(is_halved, 10);
+            let _one = admission.enter(&keyless("ada", 1)).unwrap();
+            admission.enter(&keyless("another", 1)).unwrap_err();
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A batch is gathered from this node's own requests and from those that peers forwarded, in turn, within the limits of
 //! one entry. Nothing here waits: when to gather is decided by the disk (see `serving`), never by a timer.
 
-use super::{clock::Now, forwards::Forwards, requests::Requests};
+use super::{FlowLimits, clock::Now, forwards::Forwards, requests::Requests};
 use crate::{
     codec,
     pool::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_DRAWS_MAX, Batch, Command},
@@ -70,15 +70,20 @@ impl Default for Filling {
 
 impl Filling {
     fn fits(&self, command: &Measured) -> bool {
-        self.fits_share(command, 1)
+        self.fits_into(command, BATCH_COMMANDS_MAX, BATCH_DRAWS_MAX, BATCH_BYTES_MAX)
     }
 
     /// The first fits into any share.
-    fn fits_share(&self, command: &Measured, share: usize) -> bool {
-        let share = if self.commands.is_empty() { 1 } else { share };
-        self.commands.len() < BATCH_COMMANDS_MAX / share
-            && self.draws + command.draws <= BATCH_DRAWS_MAX / share
-            && self.bytes + command.bytes <= BATCH_BYTES_MAX / share
+    fn fits_share(&self, command: &Measured, flow: &FlowLimits, share: usize) -> bool {
+        let (commands_max, bytes_max) = (flow.entry_commands_max / share, flow.entry_bytes_max / share);
+        let fits_share = || self.fits_into(command, commands_max, BATCH_DRAWS_MAX / share, bytes_max);
+        self.fits(command) && (self.commands.is_empty() || fits_share())
+    }
+
+    fn fits_into(&self, command: &Measured, commands_max: usize, draws_max: usize, bytes_max: usize) -> bool {
+        self.commands.len() < commands_max
+            && self.draws + command.draws <= draws_max
+            && self.bytes + command.bytes <= bytes_max
     }
 
     fn push(&mut self, id: ProposalId, command: Measured) {
@@ -102,6 +107,7 @@ pub(super) fn gather(
     requests: &mut Requests,
     forwards: &mut Forwards,
     numbers: &mut Numbers,
+    flow: &FlowLimits,
     is_halved: bool,
     now: Now,
 ) -> Gathered {
@@ -109,11 +115,11 @@ pub(super) fn gather(
     let mut batch = Filling::default();
     loop {
         let before = batch.commands.len();
-        if requests.peek(now).is_some_and(|command| batch.fits_share(command, share)) {
+        if requests.peek(now).is_some_and(|command| batch.fits_share(command, flow, share)) {
             let id = numbers.next();
             batch.push(id, requests.propose(id, now));
         }
-        if forwards.peek().is_some_and(|command| batch.fits_share(command, share)) {
+        if forwards.peek().is_some_and(|command| batch.fits_share(command, flow, share)) {
             let id = numbers.next();
             batch.push(id, forwards.propose(id));
         }
@@ -163,10 +169,10 @@ mod tests {
 
     /// Gathers from this node's and a peer's requests until nothing is left; the batches' commands.
     fn batches(own: Vec<Command>, peers: Vec<Command>) -> Vec<Vec<Command>> {
-        batches_of(false, own, peers)
+        batches_of(&FlowLimits::default(), false, own, peers)
     }
 
-    fn batches_of(is_halved: bool, own: Vec<Command>, peers: Vec<Command>) -> Vec<Vec<Command>> {
+    fn batches_of(flow: &FlowLimits, is_halved: bool, own: Vec<Command>, peers: Vec<Command>) -> Vec<Vec<Command>> {
         let mut requests = Requests::new(ServerKeys::new(ReplicaId(1), 7), Pace::new(Duration::from_millis(50)));
         requests.handle_time(Millis(1));
         let mut forwards = Forwards::default();
@@ -185,7 +191,7 @@ mod tests {
         }
         let mut numbers = Numbers::after(u64::MAX);
         std::iter::from_fn(|| {
-            let batch = gather(&mut requests, &mut forwards, &mut numbers, is_halved, Now::default()).commands;
+            let batch = gather(&mut requests, &mut forwards, &mut numbers, flow, is_halved, Now::default()).commands;
             (!batch.is_empty()).then(|| batch.into_iter().map(|(_, command)| command).collect())
         })
         .collect()
@@ -205,10 +211,28 @@ mod tests {
 
     #[test]
     fn half_a_batch_holds_half_as_much_and_one_of_any_length() {
-        let lens = |own| batches_of(true, own, Vec::new()).iter().map(Vec::len).collect::<Vec<_>>();
+        let flow = FlowLimits::default();
+        let lens = |own| batches_of(&flow, true, own, Vec::new()).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lens((0..5_000).map(|n| draw(n, 1)).collect())[..2], [BATCH_COMMANDS_MAX / 2; 2]);
         assert_eq!(lens((0..20).map(|n| draw(n, 1_000)).collect()), [8, 8, 4]);
         assert_eq!(lens(vec![catalog(1, 10_000), draw(2, 1), draw(3, 1)]), [1, 2]);
+    }
+
+    #[test]
+    fn small_limits_make_small_batches_and_none_of_nothing() {
+        let lens = |flow: FlowLimits, is_halved, own| {
+            batches_of(&flow, is_halved, own, Vec::new()).iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        let draws = |count| (0..count).map(|n| draw(n, 1)).collect::<Vec<_>>();
+        let one = FlowLimits { entry_commands_max: 1, ..FlowLimits::default() };
+        assert_eq!(lens(one, false, draws(3)), [1; 3]);
+        assert_eq!(lens(one, true, draws(3)), [1; 3]);
+        let few = FlowLimits { entry_commands_max: 4, ..FlowLimits::default() };
+        assert_eq!(lens(few, false, draws(6)), [4, 2]);
+        let short = FlowLimits { entry_bytes_max: 0, ..FlowLimits::default() };
+        assert_eq!(lens(short, false, draws(3)), [1; 3]);
+        let endless = FlowLimits { entry_commands_max: usize::MAX, entry_bytes_max: usize::MAX, ..one };
+        assert_eq!(lens(endless, false, draws(5_000)), [BATCH_COMMANDS_MAX, 5_000 - BATCH_COMMANDS_MAX]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    admission::{Admission, PENDING_COMMANDS_MAX, Permit, RETRIES_MAX, overloaded},
+    admission::{Admission, Permit, RETRIES_MAX, overloaded},
     answer::AnswerTo,
     batch::Measured,
     metrics::Metrics,
@@ -70,9 +70,9 @@ pub(super) struct Asks {
 }
 
 impl Lanes {
-    fn new() -> (Self, Asks) {
+    fn new(pending_commands_max: usize) -> (Self, Asks) {
         // A command that was let in finds room.
-        let (commands, commands_asked) = mpsc::channel(PENDING_COMMANDS_MAX + RETRIES_MAX);
+        let (commands, commands_asked) = mpsc::channel(pending_commands_max + RETRIES_MAX);
         let (reads, reads_asked) = mpsc::channel(READS_ASKED_MAX);
         let (others, others_asked) = mpsc::channel(OTHERS_ASKED_MAX);
         let asks = Asks { commands: commands_asked, reads: reads_asked, others: others_asked };
@@ -142,10 +142,10 @@ pub(super) struct Desk {
 }
 
 impl NodeHandle {
-    /// A handle, and the node's end of it.
-    pub(super) fn new() -> (Self, Desk) {
-        let (admission, metrics) = (Arc::new(Admission::default()), Arc::new(Metrics::default()));
-        let (asks, asked) = Lanes::new();
+    /// A handle of a node in which so many commands may wait, and the node's end of it.
+    pub(super) fn new(pending_commands_max: usize) -> (Self, Desk) {
+        let (admission, metrics) = (Arc::new(Admission::new(pending_commands_max)), Arc::new(Metrics::default()));
+        let (asks, asked) = Lanes::new(pending_commands_max);
         let (alive, ended) = mpsc::channel(1);
         let handle = Self { admission: admission.clone(), metrics: metrics.clone(), asks, alive };
         (handle, Desk { admission, metrics, asks: asked, alive: ended })

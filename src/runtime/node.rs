@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
-    Environment, NodeHandle, Persist, PersistError,
+    Environment, FlowLimits, NodeHandle, Persist, PersistError,
     clock::ImplausibleClock,
     environment::NoEntropy,
     founding::found,
@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub snapshots: SnapshotPolicy,
     /// Most bytes of a snapshot's body that are sent in a second; usually [`super::SNAPSHOT_BYTES_PER_S`].
     pub snapshot_bytes_per_s: u64,
+    /// How much may be under way at once.
+    pub flow: FlowLimits,
     /// Replicated limits.
     pub limits: Limits,
     /// Imported into pool `default` once, by the first leader, while that pool is new.
@@ -86,7 +88,7 @@ impl Node {
         store: P,
         environment: E,
     ) -> Self {
-        let (handle, desk) = NodeHandle::new();
+        let (handle, desk) = NodeHandle::new(config.flow.pending_commands_max);
         let task = tokio::spawn(run(config, recovered, transport, store, environment, desk));
         Self { handle, task }
     }

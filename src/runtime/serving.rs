@@ -86,11 +86,15 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
     /// Goes on from what the store holds.
     pub fn start(station: &'a mut Station<T, E>, log: RecoveredLog) -> Result<Self, Stopped> {
         station.set_founded(log.genesis, &log.snapshot.meta.founders);
+        let flow = station.config.flow;
         let config = Config {
             heartbeat_ticks: station.config.heartbeat_ticks,
             election_ticks: station.config.election_ticks,
             election_seed: station.boot.election_seed,
             boot_nonce: station.boot.nonce,
+            messages_max: flow.messages_max,
+            message_bytes_max: flow.message_bytes_max,
+            uncommitted_bytes_max: flow.uncommitted_bytes_max,
             snapshots: station.config.snapshots,
             checkpoint_every: CHECKPOINT_EVERY,
         };
@@ -405,8 +409,8 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             _ if !waits => Gathered::default(),
             Some(action) => Gathered { commands: vec![self.import(action)], bytes: BATCH_BYTES_MAX },
             None => {
-                let Station { requests, numbers, .. } = &mut *self.station;
-                gather(requests, &mut self.forwards, numbers, self.laggards.is_far(), turn)
+                let Station { requests, numbers, config, .. } = &mut *self.station;
+                gather(requests, &mut self.forwards, numbers, &config.flow, self.laggards.is_far(), turn)
             }
         };
         self.station.metrics.batch_commands.observe(commands.len() as u64);

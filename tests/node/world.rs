@@ -19,7 +19,9 @@ use tombola::{
     durable::{Identity, Recovered},
     pool::{Answer, CatalogItem, ItemState, Limits, PoolId, PoolState, Query, RequestKey, Stock, Weight},
     replica::SnapshotPolicy,
-    runtime::{Blocking, Environment, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped},
+    runtime::{
+        Blocking, Environment, FlowLimits, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped,
+    },
     storage::{self, Store, Wanted},
     transport::{Dropped, Event, Lane, Transport},
     types::{ClusterId, DiskId, Millis, ReplicaId, ShardId},
@@ -315,6 +317,7 @@ impl World {
             election_ticks: 20,
             snapshots: self.snapshots,
             snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
+            flow: FlowLimits::default(),
             limits: Limits::default(),
             catalog: self.catalog.clone(),
             accept_clock: self.accept_clock,

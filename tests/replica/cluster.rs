@@ -292,6 +292,9 @@ impl Cluster {
             election_ticks: ELECTION_TICKS,
             election_seed: seed,
             boot_nonce: node.incarnation,
+            messages_max: 64,
+            message_bytes_max: 256 << 10,
+            uncommitted_bytes_max: 16 << 20,
             snapshots: settings.snapshots,
             checkpoint_every: settings.checkpoint_every,
         };

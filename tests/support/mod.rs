@@ -48,6 +48,7 @@ fn start(founders: Vec<ReplicaId>, catalog: &[(&str, Stock, u32)]) -> Node {
         election_ticks: 5,
         snapshots: Default::default(),
         snapshot_bytes_per_s: tombola::runtime::SNAPSHOT_BYTES_PER_S,
+        flow: tombola::runtime::FlowLimits::default(),
         limits: Limits::default(),
         catalog: catalog.collect(),
         accept_clock: false,

@@ -123,7 +123,7 @@ impl Book {
             voters: plan.options.clocks.len(),
             limits: plan.options.limits,
             founded: BTreeSet::new(),
-            bounds: BoundsCheck::new(plan.options.snapshots),
+            bounds: BoundsCheck::new(plan.options.snapshots, plan.options.flow.pending_commands_max),
             matching: MatchingCheck::default(),
             promises: PromiseCheck::new(plan.options.clocks.len()),
             time: TimeCheck::new(clocks(plan)),

@@ -7,6 +7,7 @@ use tombola::{
     hooks,
     pool::Limits,
     replica::{Role, SnapshotPolicy, Status},
+    runtime::FlowLimits,
     types::{ClusterId, DiskId, HistoryDigest, Index, ShardId, StateDigest, Term},
 };
 
@@ -27,6 +28,7 @@ fn plan() -> Plan {
         clocks: vec![],
         snapshots: SnapshotPolicy::default(),
         snapshot_bytes_per_s: 1 << 20,
+        flow: FlowLimits::default(),
         limits: Limits::default(),
         catalog: vec![],
     };

@@ -13,7 +13,7 @@ use tombola::{
     api::Vitals,
     durable::{Entry, Recovered, RecoveredState, SnapshotWrite, WriteSet},
     replica::SnapshotPolicy,
-    runtime::{PENDING_BYTES_MAX, PENDING_COMMANDS_MAX},
+    runtime::PENDING_BYTES_MAX,
     types::{Index, ReplicaId},
 };
 
@@ -34,19 +34,20 @@ struct Log {
 #[derive(Debug)]
 pub struct BoundsCheck {
     policy: SnapshotPolicy,
+    pending_commands_max: usize,
     logs: BTreeMap<ReplicaId, Log>,
 }
 
 impl BoundsCheck {
-    /// Of nodes that take snapshots by this policy.
-    pub fn new(policy: SnapshotPolicy) -> Self {
-        Self { policy, logs: BTreeMap::new() }
+    /// Of nodes that take snapshots by this policy, and let so many commands wait.
+    pub fn new(policy: SnapshotPolicy, pending_commands_max: usize) -> Self {
+        Self { policy, pending_commands_max, logs: BTreeMap::new() }
     }
 
     /// A node shows how it does.
     pub fn vitals(&self, node: ReplicaId, vitals: &Vitals) -> Result<(), Violation> {
         let Vitals { waiting_commands, waiting_bytes, .. } = vitals;
-        if *waiting_commands <= PENDING_COMMANDS_MAX && *waiting_bytes <= PENDING_BYTES_MAX {
+        if *waiting_commands <= self.pending_commands_max && *waiting_bytes <= PENDING_BYTES_MAX {
             return Ok(());
         }
         let detail = format!("in node {node} {waiting_commands} commands of {waiting_bytes} bytes wait");
@@ -131,10 +132,10 @@ mod tests {
 
     const NODE: ReplicaId = ReplicaId(2);
 
-    /// Three entries or 250 bytes may trail, and 1,000 bytes are too long.
+    /// Three entries or 250 bytes may trail, and 1,000 bytes are too long; seven commands may wait.
     fn check() -> BoundsCheck {
         let (log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max) = (300, 3, 250, 1_000);
-        BoundsCheck::new(SnapshotPolicy { log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max })
+        BoundsCheck::new(SnapshotPolicy { log_bytes_min, trailing_entries, trailing_bytes, log_bytes_max }, 7)
     }
 
     /// Entries from `first` on, of these lengths.
@@ -215,8 +216,8 @@ mod tests {
         let waits = |waiting_commands, waiting_bytes| {
             check().vitals(NODE, &Vitals { waiting_commands, waiting_bytes, ..Vitals::default() })
         };
-        waits(PENDING_COMMANDS_MAX, PENDING_BYTES_MAX).unwrap();
-        refused(waits(PENDING_COMMANDS_MAX + 1, 0), "bounds", "65537 commands of 0 bytes");
+        waits(7, PENDING_BYTES_MAX).unwrap();
+        refused(waits(8, 0), "bounds", "8 commands of 0 bytes");
         refused(waits(1, PENDING_BYTES_MAX + 1), "bounds", "1 commands of 16777217 bytes");
     }
 

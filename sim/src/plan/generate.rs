@@ -2,7 +2,8 @@
 //!
 //! **Swarm**: each class of fault is on in half of the seeds, and its intensity is drawn from a range. A run with everything
 //! on mostly shows that nothing gets done; bugs want one thing to be frequent and the others out of its way. **Streams**: each
-//! class draws from one of its own name, so that a new class leaves what the others do in a seed as it was.
+//! class draws from one of its own name, so that a new class leaves what the others do in a seed as it was. **Episodes** are
+//! what hangs together: see `episodes`.
 //!
 //! **What a plan must leave possible**: clocks lie on a minority of voters alone, since the cluster's time is a median; and
 //! where request keys live for seconds, the others' clocks keep time, or a fresh key would be old. What damages disks is
@@ -10,6 +11,7 @@
 
 mod clocks;
 mod disks;
+mod episodes;
 mod links;
 mod options;
 mod power;
@@ -33,12 +35,24 @@ pub fn generate(seed: u64) -> Plan {
         liars: clocks::liars(&swarm, options.voters),
     };
     options.clocks = clocks::usual(&swarm, &scene, &options.limits);
-    let (catalog, clients) = workload::draw(&swarm, &options);
+    let episode = episodes::draw(&swarm, &scene, &mut options);
+    options.safety_ms += episode.as_ref().map_or(0, |drawn| drawn.end);
+    let (catalog, mut clients) = workload::draw(&swarm, &options);
     options.catalog = catalog;
     let mut faults: Vec<Fault> = [power::draw, stalls::draw, links::draw, disks::draw, clocks::draw]
         .iter()
         .flat_map(|class| class(&swarm, &scene))
         .collect();
+    if let Some(drawn) = episode {
+        let calm = drawn.end;
+        faults.iter_mut().for_each(|fault| {
+            if let When::At(at) = &mut fault.when {
+                *at += calm;
+            }
+        });
+        faults.extend(drawn.faults);
+        clients.push(drawn.client);
+    }
     // Stable: what begins in the same millisecond stays in the order of the classes.
     faults.sort_by_key(|fault| match fault.when {
         When::At(at) => at,

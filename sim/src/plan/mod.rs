@@ -13,6 +13,7 @@ pub use self::generate::generate;
 use tombola::{
     pool::{CatalogItem, Limits},
     replica::SnapshotPolicy,
+    runtime::FlowLimits,
     types::ReplicaId,
 };
 
@@ -54,6 +55,8 @@ pub struct Options {
     pub snapshots: SnapshotPolicy,
     /// Most bytes of a snapshot's body that are sent in a second.
     pub snapshot_bytes_per_s: u64,
+    /// How much may be under way in a node.
+    pub flow: FlowLimits,
     /// Replicated limits: budget and age of request keys.
     pub limits: Limits,
     /// What pool `default` has at first.

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use tombola::{
     pool::{CatalogItem, Limits},
     replica::SnapshotPolicy,
+    runtime::FlowLimits,
 };
 
 use self::{
@@ -50,6 +51,7 @@ pub fn write(plan: &Plan) -> String {
         vec![options.network.group()],
         vec![options.disk.group()],
         vec![options.snapshots.group()],
+        vec![options.flow.group()],
         vec![options.limits.group()],
     ];
     lines.extend(options.clocks.iter().map(|clock| vec![clock.group()]));
@@ -115,6 +117,7 @@ struct Draft {
     network: Option<NetworkOptions>,
     disk: Option<DiskOptions>,
     snapshots: Option<SnapshotPolicy>,
+    flow: Option<FlowLimits>,
     limits: Option<Limits>,
     clocks: Vec<ClockOptions>,
     catalog: Vec<CatalogItem>,
@@ -136,6 +139,7 @@ impl Draft {
             "network" => once(&mut self.network, NetworkOptions::read(first)?)?,
             "disk" => once(&mut self.disk, DiskOptions::read(first)?)?,
             "snapshots" => once(&mut self.snapshots, SnapshotPolicy::read(first)?)?,
+            "flow" => once(&mut self.flow, FlowLimits::read(first)?)?,
             "limits" => once(&mut self.limits, Limits::read(first)?)?,
             "clock" => self.clocks.push(ClockOptions::read(first)?),
             "item" => self.catalog.push(CatalogItem::read(first)?),
@@ -190,6 +194,7 @@ impl Draft {
             clocks: self.clocks,
             snapshots: needed(self.snapshots, "snapshots")?,
             snapshot_bytes_per_s: run.snapshot_bytes_per_s,
+            flow: needed(self.flow, "flow")?,
             limits: needed(self.limits, "limits")?,
             catalog: self.catalog,
         };

@@ -3,6 +3,7 @@
 use tombola::{
     pool::{Limits, Stock, Weight},
     replica::SnapshotPolicy,
+    runtime::FlowLimits,
     types::ReplicaId,
 };
 
@@ -27,6 +28,7 @@ pub(super) const STEPS: &[fn(&mut Plan)] = &[
     |plan| plan.options.clocks.fill(ClockOptions { offset_ms: 0, rate_ppm: 1_000_000 }),
     |plan| plan.options.snapshots = SnapshotPolicy::default(),
     |plan| plan.options.snapshot_bytes_per_s = 8 << 20,
+    |plan| plan.options.flow = FlowLimits::default(),
     |plan| plan.options.limits = Limits::default(),
     |plan| plan.options.limits.keys_bytes_max = Limits::default().keys_bytes_max,
     |plan| plan.options.limits.keys_age_ms_max = Limits::default().keys_age_ms_max,

@@ -239,6 +239,7 @@ fn config(plan: &Plan) -> NodeConfig {
         election_ticks: options.election_ticks,
         snapshots: options.snapshots,
         snapshot_bytes_per_s: options.snapshot_bytes_per_s,
+        flow: options.flow,
         limits: options.limits,
         catalog: options.catalog.clone(),
         accept_clock: true,

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     durable::{Recovered, RecoveredState},
-    runtime::{Blocking, Node, NodeConfig, NodeHandle, Stopped},
+    runtime::{Blocking, FlowLimits, Node, NodeConfig, NodeHandle, Stopped},
     server::{
         admin::{self, AdminConfig},
         drain::{self, Draining},
@@ -254,6 +254,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         election_ticks: settings.timing.election_ticks,
         snapshots: settings.snapshots,
         snapshot_bytes_per_s: settings.snapshot_bytes_per_s,
+        flow: FlowLimits::default(),
         limits: settings.limits,
         catalog: settings.catalog.clone(),
         accept_clock: settings.accept_clock,

@@ -16,7 +16,8 @@ use tombola::{
     pool::{CatalogItem, Limits, Stock, Weight},
     replica::SnapshotPolicy,
     runtime::{
-        Blocking, Environment, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError, SNAPSHOT_BYTES_PER_S,
+        Blocking, Environment, FlowLimits, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError,
+        SNAPSHOT_BYTES_PER_S,
     },
     storage::{self, Store, Wanted},
     types::{ClusterId, DiskId, Index, Millis, ReplicaId, ShardId},
@@ -53,6 +54,7 @@ pub fn plan(seed: u64, network: NetworkOptions) -> Plan {
         clocks: vec![ClockOptions { offset_ms: 0, rate_ppm: 1_000_000 }],
         snapshots: SnapshotPolicy { log_bytes_min: 20_000, trailing_entries: 20, ..SnapshotPolicy::default() },
         snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
+        flow: FlowLimits::default(),
         limits: Limits::default(),
         catalog: vec![item("gold", Stock::Finite(40), 1), item("mud", Stock::Unlimited, 9)],
     };
@@ -196,6 +198,7 @@ impl Rig {
             election_ticks: options.election_ticks,
             snapshots: options.snapshots,
             snapshot_bytes_per_s: options.snapshot_bytes_per_s,
+            flow: options.flow,
             limits: options.limits,
             catalog: options.catalog.clone(),
             accept_clock: true,

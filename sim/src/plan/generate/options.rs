@@ -1,6 +1,6 @@
 //! What holds for a whole run, but for the usual behaviour of network, disks and clocks.
 
-use tombola::{pool::Limits, replica::SnapshotPolicy};
+use tombola::{pool::Limits, replica::SnapshotPolicy, runtime::FlowLimits};
 
 use super::Swarm;
 use crate::plan::{Dice, Options};
@@ -19,6 +19,7 @@ pub(super) fn draw(swarm: &Swarm) -> Options {
         election_ticks: dice.pick(&[10, 10, 10, 8, 15]),
         snapshots: snapshots(swarm),
         snapshot_bytes_per_s: swarm.on("slow snapshots").map_or(8 << 20, |mut dice| dice.skewed(4 << 10, 1 << 20)),
+        flow: flow(swarm),
         limits: limits(swarm),
         network: Default::default(),
         disk: Default::default(),
@@ -45,6 +46,20 @@ fn policy(dice: &mut Dice, least: u64, most: u64) -> SnapshotPolicy {
         trailing_entries: if dice.percent(25) { 0 } else { dice.skewed(1, 1_000) },
         trailing_bytes: dice.skewed(256, 64 << 10),
         log_bytes_max: log_bytes_min * dice.between(2, 8),
+    }
+}
+
+/// One entry under way, one command an entry, one who waits; or as many of each as there can be.
+fn flow(swarm: &Swarm) -> FlowLimits {
+    let usual = FlowLimits::default();
+    let Some(mut dice) = swarm.on("flow") else { return usual };
+    FlowLimits {
+        messages_max: dice.pick(&[1, 1, 2, 8, usual.messages_max, 4_096]),
+        message_bytes_max: dice.pick(&[0, 0, 1 << 10, usual.message_bytes_max, 1 << 20]),
+        uncommitted_bytes_max: dice.pick(&[0, 0, 2 << 20, usual.uncommitted_bytes_max, 1 << 30]),
+        entry_commands_max: dice.pick(&[1, 1, 2, 16, usual.entry_commands_max]),
+        entry_bytes_max: dice.pick(&[0, 512, usual.entry_bytes_max, usual.entry_bytes_max]),
+        pending_commands_max: dice.pick(&[1, 2, 16, 1_024, usual.pending_commands_max, 1 << 20]),
     }
 }
 

@@ -58,8 +58,9 @@ fn what_a_plan_promises() {
     for seed in 0..SEEDS {
         let Plan { options, clients, faults, .. } = generate(seed);
         assert!([1, 3, 5].contains(&options.voters) && options.clocks.len() as u64 == options.voters);
-        assert!((30_000..=120_000).contains(&options.safety_ms));
-        assert!((1..=8).contains(&clients.len()), "{} clients", clients.len());
+        assert!((30_000..=150_000).contains(&options.safety_ms));
+        // Eight at most, and an episode's.
+        assert!((1..=9).contains(&clients.len()), "{} clients", clients.len());
         for client in &clients {
             assert!(client.calls.len() <= 400, "{} calls", client.calls.len());
             let times: Vec<u64> = client.calls.iter().filter_map(start).collect();

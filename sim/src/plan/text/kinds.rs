@@ -3,6 +3,7 @@
 use tombola::{
     pool::{CatalogItem, Limits},
     replica::SnapshotPolicy,
+    runtime::FlowLimits,
 };
 
 use super::groups::{Group, Taken};
@@ -80,6 +81,8 @@ record!(NetworkOptions "network" loss_ppm delay_ms_mean tail_ppm tail_ms_max reo
     corrupt_ppm queue_max);
 record!(DiskOptions "disk" commit_us_min commit_us_max);
 record!(SnapshotPolicy "snapshots" log_bytes_min trailing_entries trailing_bytes log_bytes_max);
+record!(FlowLimits "flow" messages_max message_bytes_max uncommitted_bytes_max entry_commands_max entry_bytes_max
+    pending_commands_max);
 record!(Limits "limits" keys_bytes_max keys_age_ms_max);
 record!(ClockOptions "clock" offset_ms rate_ppm);
 record!(CatalogItem "item" item stock weight);

@@ -76,6 +76,7 @@ fn an_error_names_its_line() {
     refused(&more("seed=3"), lines + 1, "belongs to nothing");
     refused(&more("fuss at=1"), lines + 1, "no line begins with \"fuss\"");
     refused(&more("limits keys_bytes_max=1 keys_age_ms_max=1"), lines + 1, "already");
+    refused(&text.replacen("\nflow ", "\n# ", 1), lines + 1, "`flow` is missing");
     refused(&more("fault at=1 crush node=1"), lines + 1, "no fault \"crush\"");
     refused(&more("fault at=1"), lines + 1, "which fault?");
     refused(&more("fault at=1 lost-disk node=7"), lines + 1, "no node 7");
