@@ -10,6 +10,8 @@
 //! client ── transport
 //! ```
 //!
+//! [`calls`] stands on `runtime`, for whoever serves the native protocol: `server`, or the simulator.
+//!
 //! **Purity.** [`pool`] and [`replica`] have no clock, no I/O, no thread, no async and no randomness of the operating
 //! system: time and entropy arrive in their input. `clippy.toml` and `tests/tidy` hold them to it.
 
@@ -19,6 +21,7 @@
 #![cfg_attr(madsim, allow(deprecated))]
 
 pub mod api;
+pub mod calls;
 pub mod client;
 pub mod codec;
 pub mod durable;

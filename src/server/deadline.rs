@@ -1,21 +1,13 @@
-//! How long a request may take: what its caller allows. The node cuts it to [`crate::runtime::TIMEOUT_MAX`].
+//! How long a gRPC request may take: what its caller allows. The node cuts it to [`crate::runtime::TIMEOUT_MAX`].
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// For requests that come without a deadline.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+use crate::calls::TIMEOUT_DEFAULT;
+
 /// The most that is kept back of a gRPC deadline for the answer's way.
 const ANSWERING_MAX: Duration = Duration::from_millis(50);
-
-/// The time a node may take over a native call; 0 stands for no deadline.
-pub fn of_call(timeout_ms: u32) -> Duration {
-    match timeout_ms {
-        0 => TIMEOUT_DEFAULT,
-        ms => Duration::from_millis(ms.into()),
-    }
-}
 
 /// The time a node may take over a gRPC request with this metadata. It is a little less than the caller allows: tonic
 /// ends the call at the deadline itself, with a bare status that says nothing about the outcome, and ours is to be
@@ -57,14 +49,12 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_a_deadline_has_two_seconds() {
-        assert_eq!(of_call(0), Duration::from_secs(2));
+    fn a_request_without_a_deadline_has_two_seconds() {
         assert_eq!(of_metadata(&MetadataMap::new()), Duration::from_secs(2));
     }
 
     #[test]
     fn a_deadline_is_kept_with_room_to_answer() {
-        assert_eq!(of_call(1), Duration::from_millis(1));
         assert_eq!(of_header("100m"), Duration::from_millis(90));
         assert_eq!(of_header("1S"), Duration::from_millis(950));
         assert_eq!(of_header("0m"), Duration::ZERO);

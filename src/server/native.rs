@@ -14,14 +14,7 @@
 //! known. Nothing of a malformed frame is executed; frames before it are. A reply that fits no frame is answered as a
 //! failure.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
@@ -31,22 +24,20 @@ use tokio::{
 };
 
 use super::{
-    deadline,
     drain::{self, Draining},
     grpc::GRACE,
     replies::{ReplyPlace, ReplyRoom},
 };
 use crate::{
-    api::{Consistency, Failure, NotApplied, Request},
+    api::{Failure, NotApplied},
+    calls::Calls,
     client::{
-        CLIENT_FRAME_BYTES_MAX, Call, ClientCall, ClientFrame, ClientReply, Reply, ServerFrame,
+        CLIENT_FRAME_BYTES_MAX, ClientCall, ClientFrame, ClientReply, ServerFrame,
         wire::{CloseCode, FrameError, FrameReader, encode_frame},
     },
     codec,
-    pool::{Actor, PoolId, Query, RequestKey},
     runtime::NodeHandle,
     transport::quic::{CLIENT_STREAMS_MAX, ClientConnection},
-    types::Millis,
 };
 
 /// Calls in flight on a connection.
@@ -72,10 +63,7 @@ struct Place {
 
 /// What all calls of a connection share.
 struct Session {
-    actor: Actor,
-    node: NodeHandle,
-    /// The newest cluster time that an answer held: failures have none of their own.
-    now: AtomicU64,
+    calls: Calls,
     in_flight: Arc<Semaphore>,
     replies: ReplyRoom,
     /// Room for long frames, in bytes.
@@ -101,7 +89,8 @@ pub async fn serve(
             Some(_ended) = served.join_next() => {}
             client = clients.recv() => match client {
                 Some(client) => {
-                    let session = Session::new(client.actor.clone(), node.clone(), replies.for_connection());
+                    let calls = Calls::new(client.actor.clone(), node.clone());
+                    let session = Session::new(calls, replies.for_connection());
                     served.spawn(serve_client(client, session, draining.clone()));
                 }
                 None => break,
@@ -196,62 +185,15 @@ async fn read_calls(
 
 /// Makes one call and hands in its reply.
 async fn answer(session: Arc<Session>, call: ClientCall, place: Place, replies: mpsc::Sender<Waiting>) {
-    let ClientCall { id, timeout_ms, call } = call;
-    let reply = session.make(call, timeout_ms).await;
-    if session.now().0 == 0 {
-        session.look(deadline::of_call(timeout_ms)).await;
-    }
-    let now = session.now();
+    let reply = session.calls.answer(call).await;
     // If nobody takes replies any more, the client is gone.
-    let _ = replies.send((ClientReply { id, now, reply }, place)).await;
+    let _ = replies.send((reply, place)).await;
 }
 
 impl Session {
-    fn new(actor: Actor, node: NodeHandle, replies: ReplyRoom) -> Self {
+    fn new(calls: Calls, replies: ReplyRoom) -> Self {
         let [in_flight, room] = [CALLS_IN_FLIGHT_MAX, CLIENT_FRAME_BYTES_MAX].map(|max| Arc::new(Semaphore::new(max)));
-        Self { actor, node, now: AtomicU64::new(0), in_flight, replies, room }
-    }
-
-    async fn make(&self, call: Call, timeout_ms: u32) -> Result<Reply, Failure> {
-        let timeout = deadline::of_call(timeout_ms);
-        match call {
-            Call::Submit { pool, key, action } => {
-                let request = Request { pool, key, actor: self.actor.clone(), action };
-                let answered = self.node.submit(request, timeout).await?;
-                self.saw(answered.outcome.now);
-                Ok(Reply::Submitted(answered))
-            }
-            Call::Read { query, consistency } => {
-                let read = self.node.read(query, consistency, timeout).await?;
-                self.saw(read.now);
-                Ok(Reply::Read(read))
-            }
-            Call::Status => {
-                // Clients ask for the status to learn the time.
-                self.look(timeout).await;
-                Ok(Reply::Status(self.node.status().await?))
-            }
-            Call::HistoryAt(index) => Ok(Reply::HistoryAt(self.node.history_at(index).await?)),
-            Call::Transfer(to) => self.node.transfer(to, timeout).await.map(|()| Reply::Transferred),
-        }
-    }
-
-    /// The newest cluster time that was seen; 0 before the first.
-    fn now(&self) -> Millis {
-        Millis(self.now.load(Ordering::Relaxed))
-    }
-
-    /// Looks what time this node has, if it answers.
-    async fn look(&self, timeout: Duration) {
-        let any = Query::Outcome(PoolId::default_pool(), RequestKey::new(Millis(0), [0; 10]));
-        if let Ok(read) = self.node.read(any, Consistency::Stale, timeout).await {
-            self.saw(read.now);
-        }
-    }
-
-    /// Cluster time stood here. A replay tells an older one.
-    fn saw(&self, now: Millis) {
-        self.now.fetch_max(now.0, Ordering::Relaxed);
+        Self { calls, in_flight, replies, room }
     }
 }
 
@@ -316,8 +258,9 @@ mod tests {
     use super::*;
     use crate::{
         api::Read,
+        client::Reply,
         pool::{Answer, Verification},
-        types::Index,
+        types::{Index, Millis},
     };
 
     /// A reply of about so many bytes.
