@@ -15,9 +15,7 @@ use tombola::{
     durable::{Identity, Staging, WriteSet},
     pool::{CatalogItem, Limits, Stock, Weight},
     replica::SnapshotPolicy,
-    runtime::{
-        Blocking, Environment, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError, SNAPSHOT_BYTES_PER_S,
-    },
+    runtime::{Blocking, Environment, NoEntropy, Node, NodeHandle, Persist, PersistError, SNAPSHOT_BYTES_PER_S},
     storage::{self, Store, Wanted},
     types::{ClusterId, DiskId, Index, Millis, ReplicaId, ShardId},
 };
@@ -31,6 +29,7 @@ use crate::{
     plan::{ClockOptions, DiskOptions, NetworkOptions, Options, Plan},
     store::Writing,
     trace::Trace,
+    world::machine::config,
 };
 
 pub const NODE: ReplicaId = ReplicaId(1);
@@ -177,7 +176,7 @@ impl Rig {
         let (link, door) = self.network.join(NODE, self.incarnation);
         let store = Told { store: Blocking::new(store), book: self.book.clone(), incarnation: self.incarnation };
         let environment = World(stream(self.plan.seed, "entropy", &[self.incarnation]));
-        let config = self.config();
+        let config = config(&self.plan);
         let slot = Arc::<Mutex<Option<NodeHandle>>>::default();
         self.alive = Some((place.id(), slot.clone()));
         place.spawn(async move {
@@ -186,20 +185,6 @@ impl Rig {
             *slot.lock().unwrap() = Some(node.handle);
             panic!("the node ended: {}", node.task.await.unwrap());
         });
-    }
-
-    fn config(&self) -> NodeConfig {
-        let options = &self.plan.options;
-        NodeConfig {
-            founders: vec![NODE],
-            heartbeat_ticks: options.heartbeat_ticks,
-            election_ticks: options.election_ticks,
-            snapshots: options.snapshots,
-            snapshot_bytes_per_s: options.snapshot_bytes_per_s,
-            limits: options.limits,
-            catalog: options.catalog.clone(),
-            accept_clock: true,
-        }
     }
 
     /// Power is cut, and the disk keeps everything.
