@@ -4,9 +4,11 @@
 //! `cargo bench --bench snapshot [STATE_MIB]`, 256 by default; on the disk that matters (`TMPDIR`), alone on the machine.
 //! The node is a sole voter with a real store and no network: nothing but its own work can make it pause.
 
+#[path = "../tests/support/nobody.rs"]
+mod nobody;
+
 use std::{
     collections::BTreeMap,
-    future::pending,
     path::Path,
     sync::{
         Arc,
@@ -31,9 +33,10 @@ use tombola::{
     runtime::{Blocking, FlowLimits, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S},
     storage::{self, Store, Wanted},
     system::SystemEnvironment,
-    transport::{Dropped, Event, Lane, Transport},
     types::{ClusterId, DiskId, Entropy, Index, Millis, ReplicaId, ShardId, Term},
 };
+
+use nobody::Nobody;
 
 const STATE_MIB: usize = 256;
 const KEYS_PER_BATCH: u64 = 4_096;
@@ -48,23 +51,6 @@ const IN_FLIGHT: u64 = 2_048;
 /// How long each load lasts: with snapshots, until two were taken.
 const QUIET: Duration = Duration::from_secs(15);
 const SNAPSHOTS: u64 = 2;
-
-/// A network with nobody on it.
-struct Nobody;
-
-impl Transport for Nobody {
-    fn introduce(&mut self, _hello: Bytes) {}
-
-    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
-
-    fn send(&mut self, _to: ReplicaId, _lane: Lane, _frame: Bytes) -> Result<(), Dropped> {
-        Err(Dropped)
-    }
-
-    async fn receive(&mut self) -> Option<Event> {
-        pending().await
-    }
-}
 
 fn wall_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970").as_millis()).expect("it fits")

@@ -12,7 +12,7 @@ use tombola::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read},
     client::{
         Call, Client, ClientCall, ClientConfig, ClientError, ClientFrame, ClientReply, Reply, ServerFrame,
-        wire::{FrameReader, encode_frame},
+        wire::{CloseCode, FrameReader, encode_frame},
     },
     pool::{Action, Answer, Digests, DrawSeq, Effect, Outcome, PoolId, Query, Refusal, RequestKey, Step, Version},
     replica::{Role, Status},
@@ -38,6 +38,8 @@ enum Play {
     Silence,
     /// Drops the connection.
     HangUp,
+    /// Drops the connection with the code that refuses a client.
+    TurnAway,
     /// Sends bytes that are no frame.
     Garbage,
 }
@@ -99,7 +101,8 @@ async fn serve(
                 match script(&call) {
                     Play::Reply(reply) => replies.push(ClientReply { id, now: NOW, reply: *reply }),
                     Play::Silence => {}
-                    Play::HangUp => return client.connection.close(0u32.into(), b""),
+                    Play::HangUp => return client.connection.close(CloseCode::Done.number().into(), b""),
+                    Play::TurnAway => return client.connection.close(CloseCode::Refused.number().into(), b""),
                     Play::Garbage => drop(send.write_all(&[0xff; 64]).await),
                 }
             }
@@ -252,7 +255,8 @@ async fn a_silent_node_is_left_after_an_attempts_time() {
 #[tokio::test]
 async fn what_nobody_answered_is_possibly_applied_if_it_was_sent() {
     let certs = certs();
-    let plays: [fn() -> Play; 3] = [|| Play::HangUp, || Play::Silence, || Play::Garbage];
+    // Who has answered before, and turns the client away after that, has looked at what was sent.
+    let plays: [fn() -> Play; 4] = [|| Play::HangUp, || Play::TurnAway, || Play::Silence, || Play::Garbage];
     for play in plays {
         let node = Node::start(&certs, 1, follower(move |_| play()));
         let client = client(&certs, &[&node.address], Duration::from_millis(1_500));

@@ -77,3 +77,25 @@ impl fmt::Display for Failure {
         write!(f, "{:?} by {}: {}", self.kind, self.checker, self.detail)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sort_of_failure_has_the_exit_code_that_the_manual_says() {
+        use FailureKind::*;
+        let kinds = [Correctness, Liveness, Panic, Determinism, Harness];
+        assert_eq!(kinds.map(FailureKind::exit_code), [10, 11, 12, 13, 16]);
+        assert!(kinds.is_sorted(), "the worst first");
+    }
+
+    #[test]
+    fn who_is_not_alive_breaks_no_promise_about_what_was_decided() {
+        let of = |checker| {
+            let violation = Violation { checker, invariant: "it", detail: "so".to_owned() };
+            Failure::from(violation).kind
+        };
+        assert_eq!((of("live"), of("once")), (FailureKind::Liveness, FailureKind::Correctness));
+    }
+}

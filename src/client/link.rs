@@ -6,7 +6,8 @@
 //!
 //! How a link ended is noted before anybody who waits is let go, so that each learns the reason, whenever its call came.
 //! In TLS 1.3 a client takes the handshake for complete before the node has looked at its certificate: a call may have been
-//! written by the time that the refusal arrives. The node has looked at nothing of it, so it was not applied.
+//! written by the time that the refusal arrives. The node has looked at nothing of it, so it was not applied. Once it has
+//! replied to anything, a refusal proves nothing any more, and is a failure like others.
 //!
 //! Whether a call *left* is known exactly. Caller and writer race for the call's `taken` flag: if the caller gives up
 //! first, the writer drops the call; if the writer takes it first, giving up means "possibly applied".
@@ -96,6 +97,14 @@ impl End {
             _ => Self::Failed(one_line(&error.to_string())),
         }
     }
+
+    /// The same of a connection on which the node has replied: it accepted the other side then, and looked at what was
+    /// sent. Whatever it says now, calls under way may have been applied.
+    fn after_replies(self) -> Self {
+        match self {
+            Self::Refused(why) | Self::Failed(why) => Self::Failed(why),
+        }
+    }
 }
 
 /// A connection, or the attempt to make one. Cheap to clone; the last clone's end closes it.
@@ -167,9 +176,11 @@ async fn run(address: String, config: ClientConfig, mut calls: mpsc::Receiver<Qu
     let (ended, connected) = match connected {
         Err(ended) => (ended, None),
         Ok((endpoint, connection)) => {
-            let why = exchange(&connection, &mut calls, &callers).await;
+            let mut heard = false;
+            let why = exchange(&connection, &mut calls, &callers, &mut heard).await;
             // What the connection says is nearer to the cause than what became of its streams.
             let ended = connection.close_reason().map_or(End::Failed(why), |error| End::of(&error));
+            let ended = if heard { ended.after_replies() } else { ended };
             (ended, Some((endpoint, connection)))
         }
     };
@@ -211,24 +222,32 @@ async fn connect(address: &str, config: ClientConfig) -> Result<(Endpoint, Conne
 /// Callers by the number of their call. When the link fails their senders are dropped, which tells them so.
 type Callers = Mutex<FxHashMap<u64, oneshot::Sender<ClientReply>>>;
 
-/// Writes calls and reads replies until one of the two fails; says why, in words.
-async fn exchange(connection: &Connection, calls: &mut mpsc::Receiver<Queued>, callers: &Callers) -> String {
+/// Writes calls and reads replies until one of the two fails; says why, in words. `heard`: the node said something.
+async fn exchange(
+    connection: &Connection,
+    calls: &mut mpsc::Receiver<Queued>,
+    callers: &Callers,
+    heard: &mut bool,
+) -> String {
     let (send, receive) = match connection.open_bi().await {
         Ok(streams) => streams,
         Err(error) => return error.to_string(),
     };
     tokio::select! {
         biased;
-        why = read(receive, callers) => why,
+        why = read(receive, callers, heard) => why,
         why = write(send, calls, callers) => why,
     }
 }
 
-async fn read(mut receive: RecvStream, callers: &Callers) -> String {
+async fn read(mut receive: RecvStream, callers: &Callers, heard: &mut bool) -> String {
     let mut reader = FrameReader::<ServerFrame>::default();
     loop {
         match receive.read_chunk(READ_BYTES_MAX, true).await {
-            Ok(Some(chunk)) => reader.push(&chunk.bytes),
+            Ok(Some(chunk)) => {
+                *heard = true;
+                reader.push(&chunk.bytes);
+            }
             Ok(None) => return "the node closed the stream".to_owned(),
             Err(error) => return error.to_string(),
         }

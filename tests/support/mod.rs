@@ -1,6 +1,8 @@
 //! One real node in this process, without a network and with a store in memory: what adapters are tested against.
 
-use std::{future::pending, time::Duration};
+mod nobody;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use tombola::{
@@ -9,9 +11,10 @@ use tombola::{
     pool::{Answer, CatalogItem, Limits, PoolId, Query, Stock, Weight},
     runtime::{Node, NodeConfig, Persist, PersistError},
     system::SystemEnvironment,
-    transport::{Dropped, Event, Lane, Transport},
     types::{ClusterId, DiskId, Index, ReplicaId, ShardId},
 };
+
+use nobody::Nobody;
 
 /// A node that is a whole cluster, once this catalog is in pool `default`.
 pub async fn alone(catalog: &[(&str, Stock, u32)]) -> Node {
@@ -55,23 +58,6 @@ fn start(founders: Vec<ReplicaId>, catalog: &[(&str, Stock, u32)]) -> Node {
     };
     let recovered = Recovered { identity, state: RecoveredState::Unfounded { prepared: None } };
     Node::start(config, recovered, Nobody, Memory, SystemEnvironment::new(Duration::from_millis(10)))
-}
-
-/// A network with nobody on it.
-struct Nobody;
-
-impl Transport for Nobody {
-    fn introduce(&mut self, _hello: Bytes) {}
-
-    fn refuse(&mut self, _peer: ReplicaId, _reason: &str) {}
-
-    fn send(&mut self, _to: ReplicaId, _lane: Lane, _frame: Bytes) -> Result<(), Dropped> {
-        Err(Dropped)
-    }
-
-    async fn receive(&mut self) -> Option<Event> {
-        pending().await
-    }
 }
 
 /// A store that is never read again, so it keeps nothing.

@@ -47,14 +47,19 @@ pub struct Life {
     is_over: bool,
 }
 
+impl Life {
+    /// One that begins, of a node that had applied so much before.
+    pub fn new(who: Incarnation, applied_before: Index) -> Self {
+        let (restored, shipment) = (Index(0), Shipment::None);
+        Self { who, shown: None, has_lonely_tail: false, applied_before, restored, shipment, is_over: false }
+    }
+}
+
 impl Lives {
     /// A life begins; an earlier one of the same node is over.
     pub fn start(&mut self, on: NodeId, who: Incarnation, applied_before: Index) {
         self.end(who.replica);
-        let (restored, shipment) = (Index(0), Shipment::None);
-        let life =
-            Life { who, shown: None, has_lonely_tail: false, applied_before, restored, shipment, is_over: false };
-        self.by_place.insert(on, life);
+        self.by_place.insert(on, Life::new(who, applied_before));
         self.present.insert(who.replica, on);
     }
 

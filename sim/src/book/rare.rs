@@ -162,3 +162,6 @@ pub fn has_lonely_tail(status: &Status) -> bool {
     let farthest = others.map(|(_, matched)| *matched).max();
     status.role == Role::Leader && farthest.is_some_and(|farthest| farthest < status.last_index)
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ async fn on(place: &madsim::runtime::NodeHandle, look: impl FnOnce() + Send + 's
     place.spawn(async move { look() }).await.unwrap();
 }
 
-fn status(replica: u64, role: Role, term: u64) -> Status {
+pub(super) fn status(replica: u64, role: Role, term: u64) -> Status {
     Status {
         replica: ReplicaId(replica),
         role,

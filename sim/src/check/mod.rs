@@ -34,7 +34,7 @@ pub mod ledger;
 pub mod linear;
 pub mod live;
 #[cfg(test)]
-mod made_up;
+pub(crate) mod made_up;
 pub mod matching;
 pub mod once;
 pub mod phantom;

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -124,16 +123,14 @@ pub(super) fn tell(plan: &Plan, failure: &Failure, path: &Path, bug: Option<&str
     let planted = bug.map_or_else(String::new, |bug| format!(" --bug {bug}"));
     let calls: usize = plan.clients.iter().map(|client| client.calls.len()).sum();
     say!("failure: {failure}");
-    say!("  seed {} of commit {}", plan.seed, commit());
+    say!("  seed {}{}", plan.seed, commit());
     say!("{}", options.join("\n"));
     say!("  {} faults, {calls} calls of {} clients", plan.faults.len(), plan.clients.len());
     say!("reproduce: ./sim/run replay --plan {}{planted}", path.display());
 }
 
-/// The checked out commit, as far as git knows.
+/// The checked out commit, if `sim/run` knows it.
 fn commit() -> String {
-    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    let text = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    text.and_then(|text| String::from_utf8(text).ok())
-        .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
+    let commit = env::var("TOMBOLA_SIM_COMMIT").unwrap_or_default();
+    if commit.is_empty() { commit } else { format!(" of commit {commit}") }
 }

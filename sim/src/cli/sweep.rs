@@ -162,8 +162,7 @@ impl Batch {
 
     /// The sort of the worst failure; it is run again, cut down and told. The draws are judged as well.
     fn judge(&mut self, arguments: &Arguments) -> Result<Option<FailureKind>, Stop> {
-        let worst = self.failed.iter().min_by_key(|(seed, failure)| (failure.kind, **seed));
-        if let Some((seed, failure)) = worst.map(|(seed, failure)| (*seed, failure.clone())) {
+        if let Some((seed, failure)) = self.worst() {
             let failure = self.confirm(seed, failure, arguments.bug.as_deref());
             self.failed.insert(seed, failure.clone());
             explain(seed, &failure, arguments)?;
@@ -174,6 +173,12 @@ impl Batch {
             return Ok(Some(FailureKind::Correctness));
         }
         Ok(None)
+    }
+
+    /// The worst failure, and the first seed of those alike.
+    fn worst(&self) -> Option<(u64, Failure)> {
+        let worst = self.failed.iter().min_by_key(|(seed, failure)| (failure.kind, **seed));
+        worst.map(|(seed, failure)| (*seed, failure.clone()))
     }
 
     /// Fails it the same way in another process?
@@ -244,4 +249,42 @@ fn explain(seed: u64, failure: &Failure, arguments: &Arguments) -> Result<(), St
     let planted = bug.map_or_else(String::new, |bug| format!(" --bug {bug}"));
     say!("reproduce: ./sim/run replay --plan {}{planted}", path.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tombola_sim::verdict::Verdict;
+
+    use super::*;
+
+    fn outcome(seed: u64, trace: u64, kind: Option<FailureKind>) -> Outcome {
+        let failure = kind.map(|kind| Failure { kind, checker: String::new(), detail: String::new() });
+        Outcome::new(seed, Verdict { failure, trace, ..Verdict::default() }, Duration::ZERO)
+    }
+
+    /// The exit code that these runs lead to: seed, trace, and what was broken.
+    fn code(of: &[(u64, u64, Option<FailureKind>)]) -> Option<u8> {
+        let mut batch = Batch::default();
+        of.iter().for_each(|(seed, trace, kind)| batch.add(*seed, outcome(*seed, *trace, *kind)));
+        batch.worst().map(|(_, failure)| failure.kind.exit_code())
+    }
+
+    #[test]
+    fn a_seed_with_two_traces_is_two_runs_that_differ() {
+        assert_eq!(code(&[(1, 7, None), (2, 8, None), (1, 7, None)]), None);
+        assert_eq!(code(&[(1, 7, None), (2, 8, None), (1, 8, None)]), Some(13));
+    }
+
+    #[test]
+    fn the_worst_failure_is_told_whichever_came_first() {
+        use FailureKind::*;
+        let alike = [(1, 0, Some(Liveness)), (2, 0, Some(Correctness)), (3, 0, Some(Correctness))];
+        let mut batch = Batch::default();
+        alike.iter().rev().for_each(|(seed, trace, kind)| batch.add(*seed, outcome(*seed, *trace, *kind)));
+        assert_eq!(batch.worst().map(|(seed, failure)| (seed, failure.kind)), Some((2, Correctness)));
+        assert_eq!(code(&[(1, 0, Some(Harness)), (2, 0, Some(Panic)), (3, 0, Some(Liveness))]), Some(11));
+        assert_eq!(code(&[(1, 0, Some(Harness)), (2, 0, Some(Panic)), (3, 0, None)]), Some(12));
+        assert_eq!(code(&[(1, 0, Some(Harness)), (2, 7, None), (2, 8, None)]), Some(13));
+        assert_eq!(code(&[(1, 0, Some(Harness))]), Some(16));
+    }
 }

@@ -29,3 +29,17 @@ pub mod wire;
 
 #[cfg(madsim)]
 pub use ends::{ClientEnd, Door, Link, Network, Replier};
+
+/// For tests: nothing goes wrong, and everything is prompt.
+#[cfg(test)]
+const CALM: crate::plan::NetworkOptions = crate::plan::NetworkOptions {
+    loss_ppm: 0,
+    delay_ms_mean: 5,
+    tail_ppm: 0,
+    tail_ms_max: 0,
+    reordered_links_ppm: 0,
+    duplicate_ppm: 0,
+    late_ms_max: 0,
+    corrupt_ppm: 0,
+    queue_max: 1_000,
+};

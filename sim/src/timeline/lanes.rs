@@ -183,11 +183,16 @@ impl Picture {
     }
 }
 
-/// Each with the first of so many rows in which it lies over no other; the last takes what has no room.
-pub(super) fn rows<'a>(stretches: impl Iterator<Item = &'a Stretch>, rows: usize) -> Vec<(&'a Stretch, usize)> {
+/// Each with the first of so many rows in which it lies over no other; the last takes what has no room. Drawn, a stretch
+/// is at least `drawn_min` microseconds long.
+pub(super) fn rows<'a>(
+    stretches: impl Iterator<Item = &'a Stretch>,
+    rows: usize,
+    drawn_min: impl Fn(&Stretch) -> u64,
+) -> Vec<(&'a Stretch, usize)> {
     let mut free_from: Vec<u64> = Vec::new();
     let place = |stretch: &'a Stretch| {
-        let to = stretch.to.unwrap_or(stretch.from);
+        let to = stretch.to.unwrap_or(stretch.from).max(stretch.from.saturating_add(drawn_min(stretch)));
         let row = free_from.iter().position(|free| *free <= stretch.from).unwrap_or(free_from.len()).min(rows - 1);
         match free_from.get_mut(row) {
             Some(free) => *free = (*free).max(to),

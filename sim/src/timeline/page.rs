@@ -1,6 +1,6 @@
-//! The page: shapes in one SVG that stretches along time, and text beside and above it, which does not.
+//! The page: shapes in one SVG that stretches along time, and text beside, above and over it, which does not.
 
-use std::fmt::{Arguments, Write as _};
+use std::fmt::{self, Arguments, Write as _};
 
 use super::lanes::{Lane, Picture, Sign, Span, Stretch, rows};
 
@@ -11,32 +11,46 @@ const BAR: u64 = 60;
 const FAULT: usize = 17;
 const CALL: usize = 7;
 /// Most rows of either.
-const FAULTS_MAX: usize = 12;
+const FAULTS_MAX: usize = 24;
 const CALLS_MAX: usize = 24;
+/// The picture is at least so wide, about, on a usual screen, and a letter of a fault's words.
+const WIDE_PX: u64 = 1_400;
+const LETTER_PX: u64 = 6;
+/// Most labels of the axis: each has room.
+const LABELS_MAX: u64 = 50;
 
-const STYLE: &str = "body{font:13px sans-serif;margin:12px;background:#fff;color:#222}pre{white-space:pre-wrap;color:#b00}\
-#all{display:flex}#names div{padding:4px 10px 0 0;box-sizing:border-box;font-weight:bold}#names{padding-top:20px}\
-#view{overflow-x:auto;flex:1}#wide{position:relative;width:300%}#axis{height:20px;position:relative}\
-#axis span{position:absolute;border-left:1px solid #999;padding-left:3px;color:#666}svg{display:block;width:100%}\
-#faults{position:relative}#faults div{position:absolute;height:15px;font-size:11px;line-height:15px;white-space:nowrap;\
-background:#fbd5d0;border-left:2px solid #c00;padding-left:2px;box-sizing:border-box;overflow:visible}\
-svg *{vector-effect:non-scaling-stroke}.l{fill:#f2b134}.f{fill:#bcd9ea}.c{fill:#d98bb5}.p{fill:#c9b3e6}.x{fill:#ddd}\
-.commit{fill:none;stroke:#1b5e20;stroke-width:1.5}.message{fill:none;stroke:#555;stroke-opacity:.2}\
-.election{fill:none;stroke:#a0207a;stroke-opacity:.8}.fault{stroke:#c00;stroke-width:3}.crash{stroke:#000;stroke-width:3}\
-.ended{stroke:#000;stroke-width:3;stroke-dasharray:3}.start{stroke:#080;stroke-width:3}.restored{stroke:#08a;stroke-width:3}\
-.done{fill:#4a90d9}.told{fill:#e08a2e}.open{fill:#999}.key span{padding:0 8px;margin-right:6px}";
+const STYLE: &str = include_str!("page.css");
 
-const KEY: &str = "<p class=\"key\"><span style=\"background:#f2b134\">leader</span><span style=\"background:#bcd9ea\">follower\
-</span><span style=\"background:#d98bb5\">candidate</span><span style=\"background:#c9b3e6\">pre-candidate</span>\
-green line: commit index; upright, red: fault, black: power lost, green: start, teal: goes on from a snapshot; \
-lines between lanes: messages, those of elections purple; at the bottom the clients' requests: blue done or read, orange told \
-something else, grey never told</p>";
+/// Shapes, their colours in the style, and what they mean.
+const KEY: [(&str, &str, &str); 15] = [
+    ("area", "leader", "leader"),
+    ("area", "follower", "follower"),
+    ("area", "pre-candidate", "pre-candidate"),
+    ("area", "candidate", "candidate"),
+    ("across", "commit", "commit index: at the bar's upper edge, the highest of all"),
+    ("upright", "start", "start"),
+    ("upright", "restored", "goes on from a snapshot"),
+    ("upright", "crash", "power lost, or, dashed, ended by itself; no bar: it is down"),
+    ("area", "fault-ground", "a fault, as planned"),
+    ("upright", "fault", "a fault hits a node"),
+    ("upright", "message", "message"),
+    ("upright", "election", "message of an election"),
+    ("area", "done", "request: done, or read"),
+    ("area", "told", "told something else"),
+    ("area", "open", "never told"),
+];
+
+/// Stretches the picture, and keeps in the middle what is there. The slider's steps are equal to the eye.
+const STRETCH: &str = "<p>stretch <input type=\"range\" min=\"0\" max=\"8\" step=\"0.05\" value=\"1.585\" oninput=\"\
+const view = document.getElementById('view'), wide = document.getElementById('wide'), half = view.clientWidth / 2, \
+middle = (view.scrollLeft + half) / wide.clientWidth; wide.style.width = 100 * 2 ** this.value + '%'; \
+view.scrollLeft = middle * wide.clientWidth - half\"> what is under the pointer says what it is</p>";
 
 pub(super) fn write(seed: u64, failure: Option<&str>, picture: &Picture) -> String {
-    let end = seconds(picture.end);
+    let (end, verdict) = (seconds(picture.end), if failure.is_some() { "fails" } else { "passes" });
     let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>seed {seed}</title>\n<style>{STYLE}</style>\n\
-         <h1>seed {seed}, {end:.1} s</h1>\n"
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>seed {seed}</title>\n<style>\n{STYLE}</style>\n\
+         <h1>seed {seed} {verdict}: {end:.1} simulated s</h1>\n"
     );
     let mut put = |part: &str| {
         html.push_str(part);
@@ -45,14 +59,15 @@ pub(super) fn write(seed: u64, failure: Option<&str>, picture: &Picture) -> Stri
     if let Some(failure) = failure {
         put(&format!("<pre>{}</pre>", escaped(failure)));
     }
-    put(KEY);
-    put("<p>stretch <input type=\"range\" min=\"100\" max=\"20000\" value=\"300\" \
-         oninput=\"document.getElementById('wide').style.width=this.value+'%'\"></p>");
+    put(&key());
+    put(STRETCH);
     if picture.messages_left_out > 0 {
         put(&format!("<p>{} later messages are not drawn</p>", picture.messages_left_out));
     }
-    let faults = rows(picture.faults.iter(), FAULTS_MAX);
-    let calls = rows(picture.calls(), CALLS_MAX);
+    // Words are as long at any stretch: they have room at the least one.
+    let words = |fault: &Stretch| (fault.what.len() as u64 * LETTER_PX + 10) * picture.end / WIDE_PX;
+    let faults = rows(picture.faults.iter(), FAULTS_MAX, words);
+    let calls = rows(picture.calls(), CALLS_MAX, |_| call_min(picture.end));
     let (above, below) = (height(&faults, FAULT), height(&calls, CALL));
     put("<div id=\"all\"><div id=\"names\">");
     put(&format!("<div style=\"height:{above}px\">faults</div>"));
@@ -63,9 +78,19 @@ pub(super) fn write(seed: u64, failure: Option<&str>, picture: &Picture) -> Stri
     put("</div><div id=\"view\"><div id=\"wide\">");
     put(&axis(picture.end));
     put(&banner(picture.end, &faults, above));
+    put("<div id=\"lanes\">");
     put(&drawing(picture, &calls, below));
-    put("</div></div></div></html>");
+    put(&labels(picture));
+    put("</div></div></div></div></html>");
     html
+}
+
+fn key() -> String {
+    let mut html = String::from("<p class=\"key\">");
+    for (shape, colour, words) in KEY {
+        add(&mut html, format_args!("<span><i class=\"{shape}\" style=\"color:var(--{colour})\"></i>{words}</span>\n"));
+    }
+    html + "</p>"
 }
 
 /// Of all rows, and of one at least, for the name.
@@ -73,11 +98,15 @@ fn height(rows: &[(&Stretch, usize)], row: usize) -> usize {
     rows.iter().map(|(_, at)| (at + 1) * row).max().unwrap_or(0).max(FAULT) + 6
 }
 
-/// About twenty labels.
+/// Microseconds between two labels: 1, 2 or 5 s, or ten times that, and so on.
+fn step(end: u64) -> u64 {
+    let steps = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power) * 1_000_000));
+    steps.into_iter().find(|step| end / step <= LABELS_MAX).expect("some step is long enough")
+}
+
 fn axis(end: u64) -> String {
-    let step = (end / 20).max(1_000_000).next_multiple_of(1_000_000);
     let mut axis = String::from("<div id=\"axis\">");
-    for at in (0..end).step_by(step as usize) {
+    for at in (0..end).step_by(step(end) as usize) {
         add(&mut axis, format_args!("<span style=\"left:{:.3}%\">{} s</span>", percent(at, end), at / 1_000_000));
     }
     axis + "</div>"
@@ -93,47 +122,66 @@ fn banner(end: u64, faults: &[(&Stretch, usize)], height: usize) -> String {
         add(
             &mut html,
             format_args!(
-                "<div style=\"left:{left:.3}%;width:{width:.3}%;top:{top}px\" title=\"{words}, {times}\">{words}</div>\n"
+                "<div style=\"left:{left:.3}%;width:{width:.3}%;top:{top}px\" title=\"{words}, {times}\"><b>{words}</b></div>\n"
             ),
         );
     }
     html + "</div>"
 }
 
+/// Who it was, and in which term, over its bar.
+fn labels(picture: &Picture) -> String {
+    let mut html = String::new();
+    for (number, lane) in (0..).zip(picture.lanes.values()) {
+        for Span { from, to, role, term, .. } in picture.spans(lane) {
+            let (left, width) = (percent(from, picture.end), percent(to.saturating_sub(from), picture.end));
+            let (top, term) = (number * LANE + 6, escaped(&term));
+            let role = if role == "follower" { String::new() } else { format!("{role}, ") };
+            add(
+                &mut html,
+                format_args!(
+                    "<div style=\"left:{left:.3}%;width:{width:.3}%;top:{top}px\"><b>{role}term {term}</b></div>\n"
+                ),
+            );
+        }
+    }
+    html
+}
+
 fn drawing(picture: &Picture, calls: &[(&Stretch, usize)], below: usize) -> String {
     let nodes = picture.lanes.len() as u64 * LANE;
-    let (width, height) = (picture.end.max(1), nodes + below as u64);
+    let (width, height) = (Along(picture.end.max(100)), nodes + below as u64);
     let mut svg = format!("<svg viewBox=\"0 0 {width} {height}\" height=\"{height}\" preserveAspectRatio=\"none\">\n");
-    for (number, (node, lane)) in (0..).zip(&picture.lanes) {
-        let top = number * LANE + 5;
-        picture.spans(lane).for_each(|span| bar(&mut svg, *node, top, &span));
-        commits(&mut svg, picture, lane, top);
+    grid(&mut svg, picture.end, height);
+    let lanes = || (0..).map(|number: u64| number * LANE).zip(&picture.lanes);
+    for (top, (node, lane)) in lanes() {
+        picture.spans(lane).for_each(|span| bar(&mut svg, *node, top + 5, &span));
     }
     messages(&mut svg, picture, "message", false);
     messages(&mut svg, picture, "election", true);
+    lanes().for_each(|(top, (_, lane))| commits(&mut svg, picture, lane, top + 5));
     // Last, so that nothing lies over what has a text of its own.
-    for (number, (node, lane)) in (0..).zip(&picture.lanes) {
-        lane.signs.iter().for_each(|each| sign(&mut svg, *node, number * LANE, each));
+    for (top, (node, lane)) in lanes() {
+        lane.signs.iter().for_each(|each| sign(&mut svg, *node, top, each));
     }
     calls.iter().for_each(|(each, row)| call(&mut svg, picture.end, nodes + (row * CALL) as u64, each));
     svg + "</svg>"
 }
 
+fn grid(svg: &mut String, end: u64, height: u64) {
+    svg.push_str("<path class=\"grid\" d=\"");
+    (0..end).step_by(step(end) as usize).for_each(|at| add(svg, format_args!("M{} 0V{height}", Along(at))));
+    svg.push_str("\"/>\n");
+}
+
 fn bar(svg: &mut String, node: u64, top: u64, span: &Span) {
     let Span { from, to, role, term, commits } = span;
-    let class = match *role {
-        "leader" => 'l',
-        "follower" => 'f',
-        "candidate" => 'c',
-        "pre-candidate" => 'p',
-        _ => 'x',
-    };
-    let (width, term) = (to.saturating_sub(*from), escaped(term));
+    let (x, width, term) = (Along(*from), Along(to.saturating_sub(*from)), escaped(term));
     let times = format!("{:.3} s to {:.3} s", seconds(*from), seconds(*to));
     add(
         svg,
         format_args!(
-            "<rect class=\"{class}\" x=\"{from}\" y=\"{top}\" width=\"{width}\" height=\"{BAR}\"><title>n{node} {role}, term \
+            "<rect class=\"{role}\" x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{BAR}\"><title>n{node} {role}, term \
              {term}, {times}, commit {} to {}</title></rect>\n",
             commits.0, commits.1
         ),
@@ -144,9 +192,9 @@ fn bar(svg: &mut String, node: u64, top: u64, span: &Span) {
 fn commits(svg: &mut String, picture: &Picture, lane: &Lane, top: u64) {
     let height = |commit: u64| top + BAR - commit * BAR / picture.commit_max.max(1);
     let Some((first, commit)) = lane.commits.first() else { return };
-    add(svg, format_args!("<path class=\"commit\" d=\"M{first} {}", height(*commit)));
+    add(svg, format_args!("<path class=\"commit\" d=\"M{} {}", Along(*first), height(*commit)));
     for (at, commit) in &lane.commits[1..] {
-        add(svg, format_args!("H{at}V{}", height(*commit)));
+        add(svg, format_args!("H{}V{}", Along(*at), height(*commit)));
     }
     svg.push_str("\"/>\n");
 }
@@ -157,7 +205,7 @@ fn messages(svg: &mut String, picture: &Picture, class: &str, elects: bool) {
     add(svg, format_args!("<path class=\"{class}\" d=\""));
     for message in picture.messages.iter().filter(|message| message.elects == elects) {
         if let (Some(from), Some(to)) = (middle(message.from), middle(message.to)) {
-            add(svg, format_args!("M{} {from}L{} {to}", message.sent, message.at));
+            add(svg, format_args!("M{} {from}L{} {to}", Along(message.sent), Along(message.at)));
         }
     }
     svg.push_str("\"/>\n");
@@ -165,13 +213,18 @@ fn messages(svg: &mut String, picture: &Picture, class: &str, elects: bool) {
 
 fn sign(svg: &mut String, node: u64, top: u64, Sign { at, kind, detail }: &Sign) {
     let (from, to) = (top + 2, top + BAR + 8);
-    let (when, detail) = (seconds(*at), escaped(detail));
+    let (x, when, detail) = (Along(*at), seconds(*at), escaped(detail));
     add(
         svg,
         format_args!(
-            "<path class=\"{kind}\" d=\"M{at} {from}V{to}\"><title>n{node} {kind}, {when:.3} s: {detail}</title></path>\n"
+            "<path class=\"{kind}\" d=\"M{x} {from}V{to}\"><title>n{node} {kind}, {when:.3} s: {detail}</title></path>\n"
         ),
     );
+}
+
+/// How wide the briefest call is drawn, in microseconds: enough to be pointed at.
+fn call_min(end: u64) -> u64 {
+    end / 2_000
 }
 
 fn call(svg: &mut String, end: u64, top: u64, call: &Stretch) {
@@ -180,11 +233,11 @@ fn call(svg: &mut String, end: u64, top: u64, call: &Stretch) {
         Some("done" | "read") => "done",
         Some(_) => "told",
     };
-    // What was never told is a stub: nobody knows how long the client waited. All are wide enough to be pointed at.
-    let width = call.to.map_or(0, |to| to - call.from).max(end / 2_000);
+    // What was never told is a stub: nobody knows how long the client waited.
+    let width = call.to.map_or(0, |to| to - call.from).max(call_min(end));
     let (what, times) = (escaped(&call.what), times(call));
     let told = if call.end.is_empty() { "no answer".to_owned() } else { escaped(&call.end) };
-    let (x, height) = (call.from, CALL - 1);
+    let (x, width, height) = (Along(call.from), Along(width), CALL - 1);
     add(
         svg,
         format_args!(
@@ -201,6 +254,16 @@ fn times(stretch: &Stretch) -> String {
 
 fn add(text: &mut String, part: Arguments<'_>) {
     text.write_fmt(part).expect("a string takes everything");
+}
+
+/// A place along time, of so many microseconds, as the drawing counts: in milliseconds. Browsers know no lengths beyond
+/// 2^25, and with microseconds 34 s would be the end of the world.
+struct Along(u64);
+
+impl fmt::Display for Along {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 / 1_000, self.0 / 100 % 10)
+    }
 }
 
 fn percent(part: u64, of: u64) -> f64 {

@@ -36,9 +36,10 @@ fn roles_faults_lives_messages_and_calls_are_drawn() {
         ]),
     );
     for part in [
-        "seed 7",
         "once: &lt;twice&gt;",
-        "class=\"l\"",
+        "class=\"leader\"",
+        "leader, term 2</b></div>",
+        "seed 7 fails: 3.0 simulated s",
         "n1 leader, term 2, 0.500 s to 1.000 s, commit 1 to 9",
         "n1 follower, term 1, 0.100 s to 0.500 s",
         "partition shape=groups:1|2 ms=500",
@@ -51,8 +52,8 @@ fn roles_faults_lives_messages_and_calls_are_drawn() {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }
     // From n1's lane to that of n2, while it was on its way; what clients send is drawn as their calls.
-    assert!(page.contains("M940000 ") && page.contains("L950000 ") && !page.contains("M960000 "), "{page}");
-    let outside = ["http://", "https://", "<link", "src=", "<b>"];
+    assert!(page.contains("M940.0 ") && page.contains("L950.0 ") && !page.contains("M960.0 "), "{page}");
+    let outside = ["http://", "https://", "<link", "src=", "of <b>"];
     assert!(outside.iter().all(|part| !page.contains(part)));
 }
 
@@ -64,11 +65,27 @@ fn what_happens_at_once_stands_in_rows_of_its_own() {
     let lines: Vec<String> = asks.chain(tells).chain(again).collect();
     let mut picture = Picture::default();
     lines.iter().filter_map(|line| Event::parse(line)).for_each(|event| picture.add(&event));
-    let rows: Vec<usize> = lanes::rows(picture.calls(), 9).into_iter().map(|(_, row)| row).collect();
-    assert_eq!(rows, [0, 1, 2, 0]);
+    let rows = |drawn_min| -> Vec<usize> {
+        lanes::rows(picture.calls(), 9, |_| drawn_min).into_iter().map(|(_, row)| row).collect()
+    };
+    assert_eq!(rows(0), [0, 1, 2, 0]);
+    assert_eq!(rows(1_500_000), [0, 1, 2, 0], "drawn until then, and no longer");
+    assert_eq!(rows(1_500_001), [0, 1, 2, 3]);
+}
+
+#[test]
+fn nothing_is_drawn_farther_out_than_browsers_can_count() {
+    let turns = [
+        "t=0.000000 n1 turn | F term=1 commit=1",
+        "t=3600.000150 n1 turn | L term=2 commit=2",
+        "t=7200.000000 n1 crash | All",
+    ];
+    let page = page(1, None, &lines(&turns));
+    assert!(page.contains("viewBox=\"0 0 7200000.0 "), "{page}");
+    assert!(page.contains("<rect class=\"leader\" x=\"3600000.1\" y=\"5\" width=\"3599999.8\""), "{page}");
 }
 
 #[test]
 fn an_empty_trace_is_an_empty_page() {
-    assert!(page(1, None, &[]).contains("0.0 s"));
+    assert!(page(1, None, &[]).contains("seed 1 passes: 0.0 simulated s"));
 }

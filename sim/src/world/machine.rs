@@ -231,7 +231,8 @@ pub fn cluster(seed: u64) -> ClusterId {
     ClusterId(id)
 }
 
-fn config(plan: &Plan) -> NodeConfig {
+/// How the nodes of a plan are configured: all alike.
+pub fn config(plan: &Plan) -> NodeConfig {
     let options = &plan.options;
     NodeConfig {
         founders: (1..=options.voters).map(ReplicaId).collect(),

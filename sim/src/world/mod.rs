@@ -13,7 +13,7 @@
 
 mod ending;
 mod faults;
-mod machine;
+pub mod machine;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -15,10 +15,7 @@ use tombola::{
     durable::{Identity, Staging, WriteSet},
     pool::{CatalogItem, Limits, Stock, Weight},
     replica::SnapshotPolicy,
-    runtime::{
-        Blocking, Environment, FlowLimits, NoEntropy, Node, NodeConfig, NodeHandle, Persist, PersistError,
-        SNAPSHOT_BYTES_PER_S,
-    },
+    runtime::{Blocking, Environment, NoEntropy, Node, NodeHandle, Persist, PersistError, SNAPSHOT_BYTES_PER_S},
     storage::{self, Store, Wanted},
     types::{ClusterId, DiskId, Index, Millis, ReplicaId, ShardId},
 };
@@ -32,6 +29,7 @@ use crate::{
     plan::{ClockOptions, DiskOptions, NetworkOptions, Options, Plan},
     store::Writing,
     trace::Trace,
+    world::machine::config,
 };
 
 pub const NODE: ReplicaId = ReplicaId(1);
@@ -54,7 +52,7 @@ pub fn plan(seed: u64, network: NetworkOptions) -> Plan {
         clocks: vec![ClockOptions { offset_ms: 0, rate_ppm: 1_000_000 }],
         snapshots: SnapshotPolicy { log_bytes_min: 20_000, trailing_entries: 20, ..SnapshotPolicy::default() },
         snapshot_bytes_per_s: SNAPSHOT_BYTES_PER_S,
-        flow: FlowLimits::default(),
+        flow: Default::default(),
         limits: Limits::default(),
         catalog: vec![item("gold", Stock::Finite(40), 1), item("mud", Stock::Unlimited, 9)],
     };
@@ -179,7 +177,7 @@ impl Rig {
         let (link, door) = self.network.join(NODE, self.incarnation);
         let store = Told { store: Blocking::new(store), book: self.book.clone(), incarnation: self.incarnation };
         let environment = World(stream(self.plan.seed, "entropy", &[self.incarnation]));
-        let config = self.config();
+        let config = config(&self.plan);
         let slot = Arc::<Mutex<Option<NodeHandle>>>::default();
         self.alive = Some((place.id(), slot.clone()));
         place.spawn(async move {
@@ -188,21 +186,6 @@ impl Rig {
             *slot.lock().unwrap() = Some(node.handle);
             panic!("the node ended: {}", node.task.await.unwrap());
         });
-    }
-
-    fn config(&self) -> NodeConfig {
-        let options = &self.plan.options;
-        NodeConfig {
-            founders: vec![NODE],
-            heartbeat_ticks: options.heartbeat_ticks,
-            election_ticks: options.election_ticks,
-            snapshots: options.snapshots,
-            snapshot_bytes_per_s: options.snapshot_bytes_per_s,
-            flow: options.flow,
-            limits: options.limits,
-            catalog: options.catalog.clone(),
-            accept_clock: true,
-        }
     }
 
     /// Power is cut, and the disk keeps everything.

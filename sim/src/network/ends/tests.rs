@@ -11,20 +11,10 @@ use tombola::{
 };
 
 use super::*;
+use crate::network::CALM;
 
 const ONE: ReplicaId = ReplicaId(1);
 const TWO: ReplicaId = ReplicaId(2);
-const CALM: NetworkOptions = NetworkOptions {
-    loss_ppm: 0,
-    delay_ms_mean: 5,
-    tail_ppm: 0,
-    tail_ms_max: 0,
-    reordered_links_ppm: 0,
-    duplicate_ppm: 0,
-    late_ms_max: 0,
-    corrupt_ppm: 0,
-    queue_max: 100,
-};
 /// Everything at once.
 const STORM: NetworkOptions = NetworkOptions {
     loss_ppm: 100_000,

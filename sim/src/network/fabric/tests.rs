@@ -16,20 +16,12 @@ use tombola::{
 };
 
 use super::{Fabric, Taken};
-use crate::{network::kind::Kind, plan::NetworkOptions, trace::Trace};
-
-/// Nothing goes wrong.
-const CALM: NetworkOptions = NetworkOptions {
-    loss_ppm: 0,
-    delay_ms_mean: 5,
-    tail_ppm: 0,
-    tail_ms_max: 0,
-    reordered_links_ppm: 0,
-    duplicate_ppm: 0,
-    late_ms_max: 0,
-    corrupt_ppm: 0,
-    queue_max: 1_000,
+use crate::{
+    network::{CALM, kind::Kind},
+    plan::NetworkOptions,
+    trace::Trace,
 };
+
 const SECOND: u64 = 1_000;
 const ONE: ReplicaId = ReplicaId(1);
 const TWO: ReplicaId = ReplicaId(2);
