@@ -15,7 +15,8 @@ pub fn bytes_per_draw(data_dir: &Path, cluster: ClusterId) -> f64 {
     let (_, recovered) = storage::open(data_dir, wanted, DiskId([0; 16]), |_| {}).expect("the node is stopped");
     let RecoveredState::Founded(log) = recovered.state else { panic!("the node was founded") };
     let (mut bytes, mut draws) = (0, 0);
-    for entry in log.entries.iter().filter(|entry| entry.kind == EntryKind::Normal) {
+    // A leader's first entry is empty.
+    for entry in log.entries.iter().filter(|entry| entry.kind == EntryKind::Normal && !entry.data.is_empty()) {
         let batch = Batch::decode(&entry.data).expect("a committed batch");
         let drawn: usize = batch.commands.iter().map(|command| usize::from(command.draws())).sum();
         if drawn > 0 {
