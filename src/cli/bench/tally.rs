@@ -1,31 +1,73 @@
-//! What a run of `bench` did, whether its books balance, and how it is told.
+//! What the workers count, and the percentiles of how long it took.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use rustc_hash::FxHashMap;
 
-use super::Args;
+use super::workload::{Ended, Failed, Given, Unknown};
 use crate::{
-    pool::{Effect, ItemId, ItemState, Refusal, RequestKey, Stock},
+    pool::{Effect, ItemId},
+    server::proto::v1::DrawCode,
     types::Term,
 };
 
-/// The histogram's range; longer calls count as this long.
+/// The histograms' range; longer calls count as this long.
 const LATENCY_US_MAX: u64 = 120_000_000;
+/// Most slices that a run's time is cut into.
+const SLICES_MAX: u32 = 120;
+/// A slice of the time is no shorter than this.
+const SLICE_MIN: Duration = Duration::from_secs(1);
 
-/// What one worker, or all of them together, did.
-#[derive(Clone, Debug)]
+/// When a run begins, counts, and ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// The load begins.
+    pub(super) start: Instant,
+    /// What begins from here on is counted.
+    pub(super) from: Instant,
+    /// Nothing begins any more.
+    pub(super) until: Instant,
+}
+
+impl Window {
+    /// Starts now.
+    pub(super) fn now(warmup: Duration, duration: Duration) -> Self {
+        let start = Instant::now();
+        Self { start, from: start + warmup, until: start + warmup + duration }
+    }
+
+    /// How long a slice is: a second, or as long as there may be slices.
+    pub(super) fn slice(&self) -> Duration {
+        let counted = self.until - self.from;
+        Duration::from_secs((counted / SLICES_MAX).as_secs_f64().ceil() as u64).max(SLICE_MIN)
+    }
+}
+
+/// What some workers, or all of them together, did.
+///
+/// Calls belong to the run that they were due in: what was due before the warm-up was over counts for the books alone.
+#[derive(Debug)]
 pub(super) struct Tally {
+    window: Window,
+    /// From when a call was due to its answer; of one that never began, to the end of the time.
     pub(super) latency_us: Histogram<u64>,
+    /// From when a call was due to its start.
+    pub(super) late_us: Histogram<u64>,
+    /// Latency again, by the slice of time in which the call was due; coarser.
+    pub(super) slices: Vec<Histogram<u64>>,
     /// Calls answered.
     pub(super) calls: u64,
-    /// Draw steps answered.
+    /// Draws answered.
     pub(super) draws: u64,
-    /// Steps that gave nothing.
+    /// Calls answered in the warm-up.
+    pub(super) warmup_calls: u64,
+    /// Draws answered in the warm-up.
+    pub(super) warmup_draws: u64,
+    /// Draws and claims that gave nothing.
     pub(super) empty: u64,
     pub(super) retries: u64,
     /// Calls that failed, or were refused.
@@ -33,223 +75,259 @@ pub(super) struct Tally {
     /// Terms that began while somebody waited.
     pub(super) new_terms: BTreeSet<Term>,
     /// Units awarded.
-    pub(super) awards: BTreeMap<ItemId, u64>,
+    pub(super) awards: FxHashMap<Box<str>, u64>,
     /// Requests whose outcome is not known.
-    pub(super) unknown: Vec<RequestKey>,
+    pub(super) unknown: Vec<Unknown>,
     /// The last thing that went wrong.
     pub(super) last_error: Option<String>,
 }
 
-/// Is what each item lost and awarded exactly what was received of it?
-pub(super) fn is_balanced(before: &[ItemState], after: &[ItemState], awards: &BTreeMap<ItemId, u64>) -> bool {
-    let known = |item: &&ItemId| before.iter().any(|state| state.id == **item);
-    let same = |before: &ItemState| {
-        let received = awards.get(&before.id).copied().unwrap_or(0);
-        let Some(after) = after.iter().find(|after| after.id == before.id) else { return false };
-        let taken = match (before.stock, after.stock) {
-            (Stock::Finite(before), Stock::Finite(after)) => before.checked_sub(after),
-            (Stock::Unlimited, Stock::Unlimited) => Some(received),
-            _ => None,
-        };
-        taken == Some(received) && after.awarded.checked_sub(before.awarded) == Some(received)
-    };
-    awards.keys().all(|item| known(&item)) && before.iter().all(same)
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are legal");
+impl Tally {
+    /// Nothing yet.
+    pub(super) fn new(window: Window) -> Self {
         Self {
-            latency_us,
+            window,
+            latency_us: histogram(3),
+            late_us: histogram(3),
+            slices: Vec::new(),
             calls: 0,
             draws: 0,
+            warmup_calls: 0,
+            warmup_draws: 0,
             empty: 0,
             retries: 0,
             errors: 0,
             new_terms: BTreeSet::new(),
-            awards: BTreeMap::new(),
+            awards: FxHashMap::default(),
             unknown: Vec::new(),
             last_error: None,
         }
     }
-}
 
-impl Tally {
-    pub(super) fn answered(&mut self, start: Instant, retries: u32) {
-        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.latency_us.saturating_record(micros.min(LATENCY_US_MAX));
+    /// A call that was due, begun and ended then.
+    pub(super) fn record(&mut self, due: Instant, begun: Instant, now: Instant, ended: Ended) {
+        self.retries += u64::from(ended.retries);
+        self.new_terms.extend(ended.new_term);
+        let given = match ended.result {
+            Ok(given) => given,
+            Err(failed) => return self.failed(failed),
+        };
+        let draws = match self.given(given) {
+            Ok(draws) => draws,
+            Err(why) => return self.error(why),
+        };
+        let Some(since) = due.checked_duration_since(self.window.from) else {
+            self.warmup_calls += 1;
+            self.warmup_draws += draws;
+            return;
+        };
         self.calls += 1;
-        self.retries += u64::from(retries);
+        self.draws += draws;
+        let latency = micros(now.saturating_duration_since(due));
+        self.latency_us.saturating_record(latency);
+        self.late_us.saturating_record(micros(begun.saturating_duration_since(due)));
+        self.slice(since).saturating_record(latency);
     }
 
+    fn slice(&mut self, since: Duration) -> &mut Histogram<u64> {
+        let slice = (since.as_micros() / self.window.slice().as_micros()) as usize;
+        if slice >= self.slices.len() {
+            self.slices.resize_with(slice + 1, || histogram(2));
+        }
+        &mut self.slices[slice]
+    }
+
+    /// So many calls never began, and had waited so long when the time was over.
+    pub(super) fn waited(&mut self, wait: Duration, calls: u64) {
+        self.latency_us.saturating_record_n(micros(wait), calls);
+    }
+
+    /// Something went wrong.
     pub(super) fn error(&mut self, why: String) {
         self.errors += 1;
         self.last_error = Some(why);
     }
 
-    pub(super) fn outcome(&mut self, result: &Result<Effect, Refusal>) {
-        match result {
-            Ok(Effect::Drawn { steps, .. }) => {
-                self.draws += steps.len() as u64;
-                for step in steps {
-                    match step.item() {
-                        Some(item) => *self.awards.entry(item.clone()).or_default() += 1,
-                        None => self.empty += 1,
-                    }
-                }
+    fn failed(&mut self, failed: Failed) {
+        self.unknown.extend(failed.unknown);
+        self.error(failed.why);
+    }
+
+    /// Counts awards; gives the number of draws answered.
+    pub(super) fn given(&mut self, given: Given) -> Result<u64, String> {
+        match given {
+            Given::Effect(Effect::Drawn { steps, .. }) => {
+                steps.iter().for_each(|step| self.award(step.item().map(ItemId::as_str)));
+                Ok(steps.len() as u64)
             }
-            Ok(other) => self.error(format!("the cluster answered something else: {other:?}")),
-            Err(refusal) => self.error(format!("{}: {refusal}", refusal.code())),
+            Given::Effect(other) => Err(format!("the cluster answered something else: {other:?}")),
+            Given::Streamed(draws) => {
+                for draw in &draws {
+                    self.award((!draw.item_id.is_empty()).then_some(&draw.item_id));
+                }
+                Ok(draws.len() as u64)
+            }
+            Given::Called(draws) => {
+                for draw in &draws {
+                    self.award((draw.code() == DrawCode::Awarded).then_some(&draw.item_id));
+                }
+                Ok(draws.len() as u64)
+            }
+            Given::Claimed(item) => {
+                self.award(item.as_ref().map(ItemId::as_str));
+                Ok(0)
+            }
+            Given::Read => Ok(0),
         }
     }
 
+    fn award(&mut self, item: Option<&str>) {
+        let Some(item) = item else {
+            self.empty += 1;
+            return;
+        };
+        match self.awards.get_mut(item) {
+            Some(units) => *units += 1,
+            None => {
+                self.awards.insert(item.into(), 1);
+            }
+        }
+    }
+
+    /// Adds what other workers did in the same window.
     pub(super) fn add(&mut self, other: Self) {
-        self.latency_us.add(&other.latency_us).expect("all histograms have the same bounds");
+        let same = "all histograms have the same bounds";
+        self.latency_us.add(&other.latency_us).expect(same);
+        self.late_us.add(&other.late_us).expect(same);
+        let slices = self.slices.len().max(other.slices.len());
+        self.slices.resize_with(slices, || histogram(2));
+        for (sum, slice) in self.slices.iter_mut().zip(&other.slices) {
+            sum.add(slice).expect(same);
+        }
         self.calls += other.calls;
         self.draws += other.draws;
+        self.warmup_calls += other.warmup_calls;
+        self.warmup_draws += other.warmup_draws;
         self.empty += other.empty;
         self.retries += other.retries;
         self.errors += other.errors;
         self.new_terms.extend(other.new_terms);
-        for (item, units) in other.awards {
-            *self.awards.entry(item).or_default() += units;
-        }
+        other.awards.into_iter().for_each(|(item, units)| *self.awards.entry(item).or_default() += units);
         self.unknown.extend(other.unknown);
         self.last_error = other.last_error.or(self.last_error.take());
     }
 }
 
-fn per_s(count: u64, elapsed: Duration) -> f64 {
-    (count as f64 / elapsed.as_secs_f64() * 10.0).round() / 10.0
+fn histogram(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, digits).expect("the bounds are legal")
 }
 
-pub(super) fn json(args: &Args, tally: &Tally, elapsed: Duration, conserved: bool) -> Value {
-    let at = |quantile| tally.latency_us.value_at_quantile(quantile);
-    json!({
-        "mode": if args.reads { "reads" } else { "draws" },
-        "duration_s": elapsed.as_secs_f64(),
-        "connections": args.connections,
-        "in_flight": args.in_flight,
-        "draws_per_key": args.draws_per_key,
-        "calls": tally.calls,
-        "calls_per_s": per_s(tally.calls, elapsed),
-        "draws": tally.draws,
-        "draws_per_s": per_s(tally.draws, elapsed),
-        "empty": tally.empty,
-        "p50_us": at(0.5),
-        "p99_us": at(0.99),
-        "p999_us": at(0.999),
-        "max_us": tally.latency_us.max(),
-        "errors": tally.errors,
-        "last_error": tally.last_error,
-        "retries": tally.retries,
-        "leader_changes": tally.new_terms.len(),
-        "unknown": tally.unknown.len(),
-        "conserved": conserved,
-    })
-}
-
-pub(super) fn text(args: &Args, tally: &Tally, elapsed: Duration, conserved: bool) -> String {
-    let at = |quantile| tally.latency_us.value_at_quantile(quantile) as f64 / 1_000.0;
-    let rate = if args.reads {
-        format!("reads      {:.0}/s", per_s(tally.calls, elapsed))
-    } else {
-        let (draws, calls) = (per_s(tally.draws, elapsed), per_s(tally.calls, elapsed));
-        format!("draws      {draws:.0}/s, {} a key, {calls:.0} keys/s", args.draws_per_key)
-    };
-    let books = match (conserved, args.reads) {
-        (true, true) => "stock unchanged",
-        (true, false) => "conserved: every award received is an award given, item by item",
-        (false, _) => "NOT CONSERVED",
-    };
-    let error = tally.last_error.as_ref().map(|why| format!(" (last: {why})")).unwrap_or_default();
-    format!(
-        "{rate}\nlatency    p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms\nload       {:.1} s, {} connections, {} in flight each\ntrouble    {} errors{error}, {} retries, {} changes of leader, {} draws without an award\nbooks      {books}\n",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        tally.latency_us.max() as f64 / 1_000.0,
-        elapsed.as_secs_f64(),
-        args.connections,
-        args.in_flight,
-        tally.errors,
-        tally.retries,
-        tally.new_terms.len(),
-        tally.empty,
-    )
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(LATENCY_US_MAX)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::pool::{DrawSeq, Step, Version, Weight};
+    use crate::pool::{DrawSeq, RequestKey, Step, Version};
+    use crate::types::Millis;
 
-    fn item(id: &str, stock: Stock, awarded: u64) -> ItemState {
-        ItemState {
-            id: id.parse().unwrap(),
-            weight: Weight(1),
-            stock,
-            reserved: 0,
-            awarded,
-            returned: 0,
-            added: 100,
-            rev: Version(1),
-        }
-    }
-
-    fn drawn(ids: &[&str]) -> Result<Effect, Refusal> {
+    pub(in crate::cli::bench) fn drawn(ids: &[&str]) -> Given {
         let mut steps: Vec<_> = ids.iter().map(|id| Step::Awarded(id.parse().unwrap())).collect();
         steps.push(Step::PoolEmpty);
-        Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps })
+        Given::Effect(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps })
     }
 
-    fn args() -> Args {
-        Args {
-            duration: Duration::from_secs(2),
-            connections: 1,
-            in_flight: 1,
-            draws_per_key: 3,
-            reads: false,
-            pool: None,
-        }
+    pub(in crate::cli::bench) fn window() -> Window {
+        Window::now(Duration::from_secs(1), Duration::from_secs(10))
     }
 
-    #[test]
-    fn books_are_balanced_item_by_item() {
-        let before = [item("gold", Stock::Finite(10), 0), item("air", Stock::Unlimited, 5)];
-        let after = [item("gold", Stock::Finite(8), 2), item("air", Stock::Unlimited, 6)];
-        let mut tally = Tally::default();
-        tally.outcome(&drawn(&["gold", "air", "gold"]));
-        assert!(is_balanced(&before, &after, &tally.awards));
+    pub(in crate::cli::bench) fn ended(result: Result<Given, Failed>) -> Ended {
+        Ended { retries: 2, new_term: Some(Term(7)), result }
+    }
 
-        assert!(!is_balanced(&before, &before, &tally.awards), "received and never given");
-        assert!(!is_balanced(&before, &after, &BTreeMap::new()), "given and never received");
-        tally.outcome(&drawn(&["ghost"]));
-        assert!(!is_balanced(&before, &after, &tally.awards), "an item that is not in the pool");
-        let moved = [item("gold", Stock::Finite(8), 3), item("air", Stock::Unlimited, 6)];
-        assert!(!is_balanced(
-            &before,
-            &moved,
-            &BTreeMap::from([("gold".parse().unwrap(), 2), ("air".parse().unwrap(), 1)])
-        ));
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
     }
 
     #[test]
-    fn json_has_the_documented_keys() {
-        let mut tally = Tally::default();
-        tally.answered(Instant::now(), 2);
-        tally.outcome(&drawn(&["gold", "gold"]));
-        tally.outcome(&Err(Refusal::PoolPaused));
-        let mut all = Tally::default();
-        all.add(tally.clone());
-        all.add(tally);
-        let json = json(&args(), &all, Duration::from_secs(2), true);
-        for key in ["draws_per_s", "p50_us", "p99_us", "p999_us", "max_us", "errors", "retries", "conserved"] {
-            assert!(json.get(key).is_some(), "{key}");
+    fn percentiles_are_of_the_time_since_a_call_was_due() {
+        let window = window();
+        let mut tally = Tally::new(window);
+        for n in 1..=1_000 {
+            let due = window.from + ms(n);
+            tally.record(due, due + ms(n / 2), due + ms(n), ended(Ok(Given::Read)));
         }
-        assert_eq!((&json["draws"], &json["draws_per_s"], &json["empty"]), (&json!(6), &json!(3.0), &json!(2)));
-        assert_eq!((&json["errors"], &json["retries"], &json["calls"]), (&json!(2), &json!(4), &json!(2)));
-        assert!(text(&args(), &all, Duration::from_secs(2), true).contains("conserved"));
-        assert!(text(&args(), &all, Duration::from_secs(2), false).contains("NOT CONSERVED"));
+        for (quantile, expected_us) in [(0.5, 500_000), (0.9, 900_000), (0.99, 990_000), (0.999, 999_000)] {
+            let found = tally.latency_us.value_at_quantile(quantile);
+            assert!(found.abs_diff(expected_us) <= expected_us / 1_000, "{quantile}: {found}");
+        }
+        assert!(tally.latency_us.max() >= 1_000_000);
+        assert!(tally.late_us.value_at_quantile(0.5).abs_diff(250_000) <= 1_000);
+        tally.record(window.from, window.from, window.from + ms(500_000), ended(Ok(Given::Read)));
+        assert!(tally.latency_us.max() >= LATENCY_US_MAX, "too long for the histogram counts as its longest");
+    }
+
+    #[test]
+    fn the_warm_up_counts_for_the_books_alone() {
+        let window = window();
+        let mut tally = Tally::new(window);
+        let begun = window.from - ms(1);
+        tally.record(begun, begun, window.from + ms(5), ended(Ok(drawn(&["gold"]))));
+        assert_eq!((tally.calls, tally.draws, tally.latency_us.len()), (0, 0, 0));
+        assert_eq!((tally.warmup_calls, tally.warmup_draws, tally.awards["gold"]), (1, 2, 1));
+        tally.record(window.from, window.from, window.from + ms(5), ended(Ok(drawn(&["gold"]))));
+        assert_eq!((tally.calls, tally.draws, tally.awards["gold"], tally.empty), (1, 2, 2, 2));
+    }
+
+    #[test]
+    fn slices_tell_when_it_was_slow() {
+        let window = window();
+        let mut all = Tally::new(window);
+        for (at, latency) in [(0, 1), (999, 2), (3_500, 700)] {
+            let due = window.from + ms(at);
+            let mut one = Tally::new(window);
+            one.record(due, due, due + ms(latency), ended(Ok(Given::Read)));
+            all.add(one);
+        }
+        let told: Vec<_> = all.slices.iter().map(|slice| (slice.len(), slice.max() / 1_000)).collect();
+        assert_eq!(told, [(2, 2), (0, 0), (0, 0), (1, 700)]);
+        let day = Window::now(Duration::ZERO, Duration::from_secs(86_400));
+        assert_eq!((window.slice(), day.slice()), (SLICE_MIN, Duration::from_secs(720)));
+    }
+
+    #[test]
+    fn every_kind_of_answer_is_counted() {
+        let mut tally = Tally::new(window());
+        let streamed = |item: &str| crate::server::proto::rewardpool::DrawResponse {
+            request_id: 1,
+            item_id: item.to_owned(),
+            error: String::new(),
+        };
+        let called = |code: DrawCode| crate::server::proto::v1::DrawResult {
+            request_id: 1,
+            code: code.into(),
+            item_id: "gold".to_owned(),
+            via: 0,
+        };
+        assert_eq!(tally.given(Given::Streamed(vec![streamed("gold"), streamed("")])), Ok(2));
+        assert_eq!(tally.given(Given::Called(vec![called(DrawCode::Awarded), called(DrawCode::PoolEmpty)])), Ok(2));
+        assert_eq!(tally.given(Given::Claimed(Some("gold".parse().unwrap()))), Ok(0));
+        assert_eq!(tally.given(Given::Claimed(None)), Ok(0));
+        assert!(tally.given(Given::Effect(Effect::Adjusted { remaining: 1 })).is_err());
+        assert_eq!((tally.awards["gold"], tally.empty), (3, 3));
+    }
+
+    #[test]
+    fn failures_are_counted_and_unknown_outcomes_kept() {
+        let window = window();
+        let mut tally = Tally::new(window);
+        let key = Unknown::Key(RequestKey::new(Millis(1), [0; 10]));
+        for unknown in [None, Some(key), Some(Unknown::Keyless)] {
+            let failed = Failed { why: format!("{unknown:?}"), unknown };
+            tally.record(window.start, window.start, window.start, ended(Err(failed)));
+        }
+        assert_eq!((tally.errors, tally.retries, tally.new_terms.len(), tally.calls), (3, 6, 1, 0));
+        assert_eq!((tally.unknown, tally.last_error.unwrap()), (vec![key, Unknown::Keyless], "Some(Keyless)".into()));
     }
 }
