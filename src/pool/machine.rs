@@ -9,7 +9,7 @@ use super::{
     draw::Tickets,
     keys::{Keys, Told, write_told},
     names::{DrawSeq, PoolId},
-    outcome::{Claim, Effect, Outcome, Refusal, Step},
+    outcome::{Effect, Outcome, Refusal},
     restore::Restorer,
     snapshot::SnapshotHandle,
     state::Pool,
@@ -44,10 +44,28 @@ pub struct StateMachine {
     pub(super) touched: Vec<PoolId>,
 }
 
+/// What whoever has an entry applied is to be given.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Outcomes,
+    Nothing,
+}
+
+impl Wanted {
+    /// Makes an outcome, if it is wanted.
+    fn then<T>(self, make: impl FnOnce() -> T) -> Option<T> {
+        match self {
+            Self::Outcomes => Some(make()),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// What one entry's commands have in common.
 struct Moment {
     index: Index,
     now: Millis,
+    wanted: Wanted,
     tickets: Tickets,
     /// Steps asked for by the commands before.
     steps: u64,
@@ -87,9 +105,22 @@ impl StateMachine {
     /// # Panics
     /// If `index` is not the one after the last, or an invariant of the state does not hold: the node must not go on.
     pub fn apply(&mut self, index: Index, entry: &[u8]) -> Vec<Outcome> {
+        self.apply_entry(index, entry, Wanted::Outcomes)
+    }
+
+    /// [`Self::apply`] where nobody waits for the outcomes, as on every replica but the one that proposed the entry: the
+    /// state, the digests and what is remembered under each key are the same, and nothing is put into words.
+    ///
+    /// # Panics
+    /// As [`Self::apply`] does.
+    pub fn apply_unheard(&mut self, index: Index, entry: &[u8]) {
+        self.apply_entry(index, entry, Wanted::Nothing);
+    }
+
+    fn apply_entry(&mut self, index: Index, entry: &[u8], wanted: Wanted) -> Vec<Outcome> {
         assert_eq!(index, self.applied.next(), "entries are applied one after the other");
         let (outcomes, answers) = match Batch::decode(entry) {
-            Ok(batch) => self.apply_batch(index, &batch),
+            Ok(batch) => self.apply_batch(index, &batch, wanted),
             Err(_) => (Vec::new(), Answers::default()),
         };
         self.applied = index;
@@ -98,7 +129,7 @@ impl StateMachine {
         outcomes
     }
 
-    fn apply_batch(&mut self, index: Index, batch: &Batch) -> (Vec<Outcome>, Answers) {
+    fn apply_batch(&mut self, index: Index, batch: &Batch, wanted: Wanted) -> (Vec<Outcome>, Answers) {
         let now = if hooks::is_planted("m35") { batch.time } else { self.now.max(batch.time) };
         self.keys.advance(self.now, now);
         self.now = now;
@@ -106,11 +137,12 @@ impl StateMachine {
             self.keys.seed_once(&batch.entropy);
         }
         let tickets = Tickets::new(batch.entropy);
-        let mut moment = Moment { index, now, tickets, steps: 0, answers: Answers::default(), told: Vec::new() };
+        let mut moment =
+            Moment { index, now, wanted, tickets, steps: 0, answers: Answers::default(), told: Vec::new() };
         if hooks::is_planted("m14") {
             return (self.answer_in_any_order(&batch.commands, &mut moment), moment.answers);
         }
-        let outcomes = batch.commands.iter().map(|command| self.answer(command, &mut moment)).collect();
+        let outcomes = batch.commands.iter().filter_map(|command| self.answer(command, &mut moment)).collect();
         (outcomes, moment.answers)
     }
 
@@ -118,12 +150,12 @@ impl StateMachine {
     fn answer_in_any_order(&mut self, commands: &[Command], moment: &mut Moment) -> Vec<Outcome> {
         let map: BTreeMap<(u64, usize), &Command> =
             commands.iter().enumerate().map(|(at, command)| ((hooks::whim(), at), command)).collect();
-        let answered = map.into_iter().map(|((_, at), command)| (at, self.answer(command, moment)));
+        let answered = map.into_iter().filter_map(|((_, at), command)| Some((at, self.answer(command, moment)?)));
         answered.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// Answers a command: out of memory, or by executing it.
-    fn answer(&mut self, command: &Command, moment: &mut Moment) -> Outcome {
+    /// Answers a command: out of memory, or by executing it. The outcome, if it is wanted.
+    fn answer(&mut self, command: &Command, moment: &mut Moment) -> Option<Outcome> {
         let first_step = moment.steps;
         moment.steps += u64::from(command.draws());
         let fingerprint = command.fingerprint();
@@ -132,10 +164,9 @@ impl StateMachine {
         if let Some(record) = found.filter(|_| !hooks::is_planted("m08")) {
             if record.fingerprint() == fingerprint || hooks::is_planted("m11") {
                 moment.answers.add(true, record.told_bytes());
-                let told = record.decode().expect("what was stored can be read");
-                let outcome = self.tell_again(&command.pool, told);
-                hooks::remembered(outcome.index);
-                return outcome;
+                hooks::remembered(record.index());
+                let told = || record.decode().expect("what was stored can be read");
+                return moment.wanted.then(|| self.tell_again(&command.pool, told()));
             }
             hooks::sometimes("key_reuse_refused");
             return self.tell(command, moment, Verdict::Plain(Err(Refusal::KeyReused)));
@@ -147,11 +178,11 @@ impl StateMachine {
             return self.tell(command, moment, Verdict::Plain(Err(refusal)));
         }
         let verdict = self.execute(command, moment, first_step);
+        let is_forgotten = is_stored && hooks::is_planted("m08") || hooks::is_planted("m12") && verdict.is_loss();
         let outcome = self.tell(command, moment, verdict);
-        if is_stored && hooks::is_planted("m08") || hooks::is_planted("m12") && is_loss(&outcome) {
-            return outcome;
+        if !is_forgotten {
+            self.keys.store(command, fingerprint, &moment.told);
         }
-        self.keys.store(command, fingerprint, &moment.told);
         outcome
     }
 
@@ -162,13 +193,15 @@ impl StateMachine {
         Some(self.tell_again(&command.pool, told))
     }
 
-    /// Puts a verdict of this entry into words, and its compact form into `moment.told` and the history.
-    fn tell(&self, command: &Command, moment: &mut Moment, verdict: Verdict) -> Outcome {
+    /// Puts a verdict of this entry into words, if they are wanted, and its compact form into `moment.told` and the history.
+    fn tell(&self, command: &Command, moment: &mut Moment, verdict: Verdict) -> Option<Outcome> {
         moment.told.clear();
         write_told(moment.index, moment.now, &verdict, &mut moment.told);
         moment.answers.add(false, &moment.told);
-        let result = verdict.tell(|position| self.pools[&command.pool].items.id(position));
-        Outcome { index: moment.index, now: moment.now, replayed: false, result }
+        moment.wanted.then(|| {
+            let result = verdict.tell(|position| self.pools[&command.pool].items.id(position));
+            Outcome { index: moment.index, now: moment.now, replayed: false, result }
+        })
     }
 
     /// What an earlier command was told, in the same words.
@@ -320,15 +353,6 @@ impl StateMachine {
     /// The applied index.
     pub fn applied(&self) -> Index {
         self.applied
-    }
-}
-
-/// Gave it nothing?
-fn is_loss(outcome: &Outcome) -> bool {
-    match &outcome.result {
-        Ok(Effect::Drawn { steps, .. }) => !steps.iter().any(|step| matches!(step, Step::Awarded(_))),
-        Ok(Effect::Claimed { result, .. }) => *result != Claim::Awarded,
-        result => result.is_err(),
     }
 }
 

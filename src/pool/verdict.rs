@@ -6,7 +6,7 @@
 
 use super::{
     names::{DrawSeq, ItemId, Version},
-    outcome::{Effect, Refusal, Step},
+    outcome::{Claim, Effect, Refusal, Step},
 };
 use crate::codec;
 
@@ -76,6 +76,15 @@ impl Verdict {
                 result => Some(Self::Plain(result)),
             },
             _ => None,
+        }
+    }
+
+    /// Gave it nothing? For a planted bug, which forgets such.
+    pub(super) fn is_loss(&self) -> bool {
+        match self {
+            Self::Drawn { picks, .. } => !picks.iter().any(|pick| matches!(pick, Pick::Awarded(_))),
+            Self::Plain(Ok(Effect::Claimed { result, .. })) => *result != Claim::Awarded,
+            Self::Plain(result) => result.is_err(),
         }
     }
 

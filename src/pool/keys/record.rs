@@ -59,6 +59,12 @@ impl<'a> Record<'a> {
         Fingerprint(self.0[16..TOLD_AT].try_into().expect("16 bytes"))
     }
 
+    /// The index at which it was told.
+    pub(in crate::pool) fn index(self) -> Index {
+        let index = self.told_bytes().first_chunk().expect("what was told begins with its index");
+        Index(u64::from_le_bytes(*index))
+    }
+
     /// The part that was told, in bytes.
     pub(in crate::pool) fn told_bytes(self) -> &'a [u8] {
         &self.0[TOLD_AT..]
