@@ -43,6 +43,7 @@ mod restore;
 mod selector;
 mod snapshot;
 mod state;
+mod steps;
 mod stock;
 #[cfg(test)]
 mod tests;
