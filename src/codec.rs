@@ -28,6 +28,14 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     options(u64::MAX).serialize(value).expect("derived serialization into memory does not fail")
 }
 
+/// Appends what [`encode`] gives to `out`.
+///
+/// # Panics
+/// As [`encode`] does.
+pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    options(u64::MAX).serialize_into(out, value).expect("derived serialization into memory does not fail");
+}
+
 /// The length in bytes that [`encode`] would give.
 pub fn encoded_len<T: Serialize>(value: &T) -> usize {
     let len = options(u64::MAX).serialized_size(value).expect("derived serialization into memory does not fail");

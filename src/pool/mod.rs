@@ -31,6 +31,7 @@ mod check;
 mod command;
 mod digest;
 mod draw;
+mod entry;
 mod garbage;
 mod invariants;
 mod keys;
