@@ -28,12 +28,12 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     options(u64::MAX).serialize(value).expect("derived serialization into memory does not fail")
 }
 
-/// Encodes `value` behind what is in `bytes`.
+/// Appends what [`encode`] gives to `out`.
 ///
 /// # Panics
-/// As [`encode`].
-pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
-    options(u64::MAX).serialize_into(bytes, value).expect("derived serialization into memory does not fail");
+/// As [`encode`] does.
+pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    options(u64::MAX).serialize_into(out, value).expect("derived serialization into memory does not fail");
 }
 
 /// The length in bytes that [`encode`] would give.

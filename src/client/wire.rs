@@ -125,7 +125,7 @@ impl<F: Frame> FrameBuilder<F> {
     /// [`FrameError::TooLong`] if no frame can hold it; then nothing was added.
     pub fn push(&mut self, part: &F::Part) -> Result<(), FrameError> {
         let before = self.bytes.len();
-        codec::encode_into(&mut self.bytes, part);
+        codec::encode_into(part, &mut self.bytes);
         let fits = checked_length::<F>(HEAD_BYTES - LENGTH_BYTES + self.bytes.len() - before);
         match fits {
             Ok(_) => (self.parts, self.last) = (self.parts + 1, before),

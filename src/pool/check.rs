@@ -41,6 +41,11 @@ impl Command {
         Fingerprint(digest[..16].try_into().expect("SHA-256 has more than 16 bytes"))
     }
 
+    /// Does it ask for the same as another, under whatever key? Then their fingerprints are equal.
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
+        (&self.pool, &self.action) == (&other.pool, &other.action)
+    }
+
     /// Draw steps that it asks for; each takes one word of the batch's randomness, even if it is refused.
     pub fn draws(&self) -> u16 {
         match self.action {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{Actor, DrawSeq, ItemId, PoolId, RequestKey, Stock, Version, Weight};
+use super::{
+    entry,
+    names::{Actor, DrawSeq, ItemId, PoolId, RequestKey, Stock, Version, Weight},
+};
 use crate::{
     codec,
     types::{Entropy, Millis},
@@ -168,12 +171,15 @@ impl Batch {
 
     /// Encodes the batch as a log entry's data.
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
+        entry::write(self)
     }
 
     /// Decodes a log entry's data, checking version and limits.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadBatch> {
-        let batch: Self = codec::decode(bytes, BATCH_BYTES_MAX)?;
+        let batch = match entry::read(bytes) {
+            Some(batch) => batch,
+            None => codec::decode(bytes, BATCH_BYTES_MAX)?,
+        };
         if batch.version != Self::VERSION {
             return Err(BadBatch::Version(batch.version));
         }

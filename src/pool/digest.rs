@@ -17,7 +17,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::{
     Limits,
-    names::{ItemId, PoolId},
+    names::{ItemId, POOL_ID_BYTES_MAX, PoolId},
     state::Facts,
     stock::Item,
 };
@@ -30,6 +30,8 @@ use crate::{
 const STATE_KEY: &[u8; 16] = b"tombola.state.v1";
 /// Stands before a key record, where the others have the position of their variant in [`Record`].
 const KEY_RECORD: u32 = 4;
+/// Most bytes of a key record but for what was told: the above, ring and length, pool, name and fingerprint.
+const HEAD_BYTES_MAX: usize = 4 + 2 + POOL_ID_BYTES_MAX + 16 + 16;
 
 /// A record of the state, in the form in which it is hashed. Append only.
 #[derive(Serialize)]
@@ -48,12 +50,17 @@ impl Record<'_> {
 
 /// The hash of a request key's record; `pool` is empty for the keys of pools that do not exist.
 pub(super) fn hash_key_record(pool: &str, ring: u8, parts: [&[u8]; 3]) -> u128 {
-    let mut hasher = SipHasher24::new_with_key(STATE_KEY);
-    hasher.write(&KEY_RECORD.to_le_bytes());
+    // What comes before the last part is short, and hashed as one: the hasher is slow with pieces.
+    let mut head = [0; HEAD_BYTES_MAX];
     let id_len = u8::try_from(pool.len()).expect("a pool id has at most 63 bytes");
-    hasher.write(&[ring, id_len]);
-    hasher.write(pool.as_bytes());
-    parts.iter().for_each(|part| hasher.write(part));
+    let mut len = 0;
+    for piece in [&KEY_RECORD.to_le_bytes(), [ring, id_len].as_slice(), pool.as_bytes(), parts[0], parts[1]] {
+        head[len..len + piece.len()].copy_from_slice(piece);
+        len += piece.len();
+    }
+    let mut hasher = SipHasher24::new_with_key(STATE_KEY);
+    hasher.write(&head[..len]);
+    hasher.write(parts[2]);
     hasher.finish128().as_u128()
 }
 
@@ -95,25 +102,52 @@ pub(super) fn history_at_founding() -> HistoryDigest {
     HistoryDigest(Sha256::digest(b"tombola.history.v1").into())
 }
 
-/// Collects the answers to one entry.
-#[derive(Default)]
-pub(super) struct Answers(Sha256);
+/// Collects the answers to one entry, in the form in which they are hashed.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    bytes: Vec<u8>,
+    /// Where what the newest tells begins.
+    told_at: usize,
+}
 
 impl Answers {
-    pub(super) fn add(&mut self, replayed: bool, told: &[u8]) {
+    /// Begins the next answer; what it tells is to be written to its end, and [`Self::end`]ed.
+    pub(super) fn begin(&mut self, replayed: bool) -> &mut Vec<u8> {
+        self.bytes.extend_from_slice(&[u8::from(replayed), 0, 0, 0, 0]);
+        self.told_at = self.bytes.len();
+        &mut self.bytes
+    }
+
+    /// Where the answer that was begun is to be written on.
+    pub(super) fn told_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Ends the answer; what it tells.
+    pub(super) fn end(&mut self) -> &[u8] {
+        let (before, told) = self.bytes.split_at_mut(self.told_at);
         let len = u32::try_from(told.len()).expect("an answer is a few thousand bytes at most");
-        self.0.update([u8::from(replayed)]);
-        self.0.update(len.to_le_bytes());
-        self.0.update(told);
+        *before.last_chunk_mut().expect("its length stands before it") = len.to_le_bytes();
+        told
+    }
+
+    /// What the newest answer tells.
+    pub(super) fn told(&self) -> &[u8] {
+        &self.bytes[self.told_at..]
+    }
+
+    /// Takes them all away, but for the room they had.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
     }
 }
 
 /// `H_i` from `H_(i-1)`.
-pub(super) fn chain(previous: HistoryDigest, index: Index, entry: &[u8], answers: Answers) -> HistoryDigest {
+pub(super) fn chain(previous: HistoryDigest, index: Index, entry: &[u8], answers: &Answers) -> HistoryDigest {
     let mut hasher = Sha256::new();
     hasher.update(previous.0);
     hasher.update(index.0.to_le_bytes());
     hasher.update(Sha256::digest(entry));
-    hasher.update(answers.0.finalize());
+    hasher.update(Sha256::digest(&answers.bytes));
     HistoryDigest(hasher.finalize().into())
 }

@@ -126,6 +126,7 @@ mod tests {
             let mut item = *pool(machine).items.get(0);
             change(&mut item);
             pool(machine).items.put(0, item);
+            pool(machine).items.settle(|_, _, _, _| {});
         };
         assert!(found(|machine| item(machine, |item| item.remaining += 1)).contains("is not conserved"));
         assert!(found(|machine| item(machine, |item| item.rev.0 = 9)).contains("has rev 9"));

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use super::{
     BadSnapshot, Digests, Garbage, KeyStats, Limits,
+    check::Fingerprint,
     command::{Action, Batch, CatalogItem, Command, Policy},
     digest::{self, Answers, Record, Sum},
     draw::Tickets,
-    keys::{Keys, Told, write_told},
+    keys::{Keys, Told},
     names::{DrawSeq, PoolId},
-    outcome::{Claim, Effect, Outcome, Refusal, Step},
+    outcome::{Effect, Outcome, Refusal},
     restore::Restorer,
     snapshot::SnapshotHandle,
     state::Pool,
-    verdict::Verdict,
+    verdict::write_plain,
 };
 use crate::{
     hooks,
@@ -42,18 +43,57 @@ pub struct StateMachine {
     pub(super) sum: Sum,
     /// Pools whose facts or items may have changed in this entry.
     pub(super) touched: Vec<PoolId>,
+    /// None between entries; kept for their room.
+    answers: Answers,
+}
+
+/// What whoever has an entry applied is to be given.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Outcomes,
+    Nothing,
+}
+
+impl Wanted {
+    /// Makes an outcome, if it is wanted.
+    fn then<T>(self, make: impl FnOnce() -> T) -> Option<T> {
+        match self {
+            Self::Outcomes => Some(make()),
+            Self::Nothing => None,
+        }
+    }
 }
 
 /// What one entry's commands have in common.
-struct Moment {
+struct Moment<'a> {
     index: Index,
     now: Millis,
+    wanted: Wanted,
     tickets: Tickets,
     /// Steps asked for by the commands before.
     steps: u64,
-    answers: Answers,
-    /// What is being told; kept for its capacity.
-    told: Vec<u8>,
+    answers: &'a mut Answers,
+    /// The command before, and its fingerprint.
+    previous: Option<(&'a Command, Fingerprint)>,
+}
+
+impl<'a> Moment<'a> {
+    /// The fingerprint of the next command. It is a hash, and neighbours often ask for the same.
+    fn fingerprint(&mut self, command: &'a Command) -> Fingerprint {
+        let fingerprint = match self.previous {
+            Some((previous, known)) if previous.asks_as(command) => known,
+            _ => command.fingerprint(),
+        };
+        self.previous = Some((command, fingerprint));
+        fingerprint
+    }
+
+    /// Begins an answer to be given for the first time; its verdict is to be written next.
+    fn begin_answer(&mut self) -> &mut Vec<u8> {
+        let told = self.answers.begin(false);
+        Told::begin(self.index, self.now, told);
+        told
+    }
 }
 
 impl StateMachine {
@@ -78,6 +118,7 @@ impl StateMachine {
             keys: Keys::new(limits),
             sum: Sum::default(),
             touched: Vec::new(),
+            answers: Answers::default(),
         }
     }
 
@@ -87,18 +128,34 @@ impl StateMachine {
     /// # Panics
     /// If `index` is not the one after the last, or an invariant of the state does not hold: the node must not go on.
     pub fn apply(&mut self, index: Index, entry: &[u8]) -> Vec<Outcome> {
+        self.apply_entry(index, entry, Wanted::Outcomes)
+    }
+
+    /// [`Self::apply`] where nobody waits for the outcomes, as on every replica but the one that proposed the entry: the
+    /// state, the digests and what is remembered under each key are the same, and nothing is put into words.
+    ///
+    /// # Panics
+    /// As [`Self::apply`] does.
+    pub fn apply_unheard(&mut self, index: Index, entry: &[u8]) {
+        self.apply_entry(index, entry, Wanted::Nothing);
+    }
+
+    fn apply_entry(&mut self, index: Index, entry: &[u8], wanted: Wanted) -> Vec<Outcome> {
         assert_eq!(index, self.applied.next(), "entries are applied one after the other");
-        let (outcomes, answers) = match Batch::decode(entry) {
-            Ok(batch) => self.apply_batch(index, &batch),
-            Err(_) => (Vec::new(), Answers::default()),
+        let mut answers = std::mem::take(&mut self.answers);
+        let outcomes = match Batch::decode(entry) {
+            Ok(batch) => self.apply_batch(index, &batch, wanted, &mut answers),
+            Err(_) => Vec::new(),
         };
         self.applied = index;
         self.settle();
-        self.history = digest::chain(self.history, index, entry, answers);
+        self.history = digest::chain(self.history, index, entry, &answers);
+        answers.clear();
+        self.answers = answers;
         outcomes
     }
 
-    fn apply_batch(&mut self, index: Index, batch: &Batch) -> (Vec<Outcome>, Answers) {
+    fn apply_batch(&mut self, index: Index, batch: &Batch, wanted: Wanted, answers: &mut Answers) -> Vec<Outcome> {
         let now = if hooks::is_planted("m35") { batch.time } else { self.now.max(batch.time) };
         self.keys.advance(self.now, now);
         self.now = now;
@@ -106,52 +163,53 @@ impl StateMachine {
             self.keys.seed_once(&batch.entropy);
         }
         let tickets = Tickets::new(batch.entropy);
-        let mut moment = Moment { index, now, tickets, steps: 0, answers: Answers::default(), told: Vec::new() };
+        let mut moment = Moment { index, now, wanted, tickets, steps: 0, answers, previous: None };
         if hooks::is_planted("m14") {
-            return (self.answer_in_any_order(&batch.commands, &mut moment), moment.answers);
+            return self.answer_in_any_order(&batch.commands, &mut moment);
         }
-        let outcomes = batch.commands.iter().map(|command| self.answer(command, &mut moment)).collect();
-        (outcomes, moment.answers)
+        batch.commands.iter().filter_map(|command| self.answer(command, &mut moment)).collect()
     }
 
     /// A planted bug: commands come out of a hash map.
-    fn answer_in_any_order(&mut self, commands: &[Command], moment: &mut Moment) -> Vec<Outcome> {
+    fn answer_in_any_order<'a>(&mut self, commands: &'a [Command], moment: &mut Moment<'a>) -> Vec<Outcome> {
         let map: BTreeMap<(u64, usize), &Command> =
             commands.iter().enumerate().map(|(at, command)| ((hooks::whim(), at), command)).collect();
-        let answered = map.into_iter().map(|((_, at), command)| (at, self.answer(command, moment)));
+        let answered = map.into_iter().filter_map(|((_, at), command)| Some((at, self.answer(command, moment)?)));
         answered.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// Answers a command: out of memory, or by executing it.
-    fn answer(&mut self, command: &Command, moment: &mut Moment) -> Outcome {
+    /// Answers a command: out of memory, or by executing it. The outcome, if it is wanted.
+    fn answer<'a>(&mut self, command: &'a Command, moment: &mut Moment<'a>) -> Option<Outcome> {
         let first_step = moment.steps;
         moment.steps += u64::from(command.draws());
-        let fingerprint = command.fingerprint();
-        let found = self.keys.find(&command.pool, &command.key);
+        let fingerprint = moment.fingerprint(command);
+        let spot = self.keys.spot(&command.pool, &command.key);
+        let found = self.keys.find_at(&spot, &command.pool, &command.key);
         let is_stored = found.is_some();
         if let Some(record) = found.filter(|_| !hooks::is_planted("m08")) {
             if record.fingerprint() == fingerprint || hooks::is_planted("m11") {
-                moment.answers.add(true, record.told_bytes());
-                let told = record.decode().expect("what was stored can be read");
-                let outcome = self.tell_again(&command.pool, told);
-                hooks::remembered(outcome.index);
-                return outcome;
+                moment.answers.begin(true).extend_from_slice(record.told_bytes());
+                hooks::remembered(record.index());
+                return self.tell(command, moment, true);
             }
             hooks::sometimes("key_reuse_refused");
-            return self.tell(command, moment, Verdict::Plain(Err(Refusal::KeyReused)));
+            return self.refuse(command, moment, Refusal::KeyReused);
         }
-        if let Err(refusal) = self.keys.admit(command, moment.now) {
+        if let Err(refusal) = self.keys.admit(&spot, command, moment.now) {
             if matches!(refusal, Refusal::KeyExpired { .. }) {
                 hooks::sometimes("late_replay_refused");
             }
-            return self.tell(command, moment, Verdict::Plain(Err(refusal)));
+            return self.refuse(command, moment, refusal);
         }
-        let verdict = self.execute(command, moment, first_step);
-        let outcome = self.tell(command, moment, verdict);
-        if is_stored && hooks::is_planted("m08") || hooks::is_planted("m12") && is_loss(&outcome) {
+        moment.begin_answer();
+        self.execute(command, moment, first_step);
+        let outcome = self.tell(command, moment, false);
+        let told = moment.answers.told();
+        let is_loss = || Told::decode(told).is_some_and(|told| told.verdict.is_loss());
+        if is_stored && hooks::is_planted("m08") || hooks::is_planted("m12") && is_loss() {
             return outcome;
         }
-        self.keys.store(command, fingerprint, &moment.told);
+        self.keys.store(&spot, command, fingerprint, told);
         outcome
     }
 
@@ -159,48 +217,62 @@ impl StateMachine {
     pub(crate) fn recall_outcome(&self, command: &Command) -> Option<Outcome> {
         let record = self.keys.find(&command.pool, &command.key)?;
         let told = record.decode().filter(|_| record.fingerprint() == command.fingerprint())?;
-        Some(self.tell_again(&command.pool, told))
+        Some(self.outcome(&command.pool, true, told))
     }
 
-    /// Puts a verdict of this entry into words, and its compact form into `moment.told` and the history.
-    fn tell(&self, command: &Command, moment: &mut Moment, verdict: Verdict) -> Outcome {
-        moment.told.clear();
-        write_told(moment.index, moment.now, &verdict, &mut moment.told);
-        moment.answers.add(false, &moment.told);
-        let result = verdict.tell(|position| self.pools[&command.pool].items.id(position));
-        Outcome { index: moment.index, now: moment.now, replayed: false, result }
+    /// Answers a command that is not executed, and whose key is not stored.
+    fn refuse(&self, command: &Command, moment: &mut Moment<'_>, refusal: Refusal) -> Option<Outcome> {
+        write_plain(&Err(refusal), moment.begin_answer());
+        self.tell(command, moment, false)
     }
 
-    /// What an earlier command was told, in the same words.
-    pub(super) fn tell_again(&self, pool: &PoolId, told: Told) -> Outcome {
-        told.again(|position| self.pools[pool].items.id(position))
+    /// Ends an answer: its outcome, if it is wanted.
+    fn tell(&self, command: &Command, moment: &mut Moment<'_>, replayed: bool) -> Option<Outcome> {
+        let told = moment.answers.end();
+        moment.wanted.then(|| {
+            let told = Told::decode(told).expect("what was written can be read");
+            self.outcome(&command.pool, replayed, told)
+        })
     }
 
-    fn execute(&mut self, command: &Command, moment: &mut Moment, first_step: u64) -> Verdict {
-        let plain = |result| Verdict::Plain(result);
-        if command.check().is_err() {
-            return plain(Err(Refusal::OutOfRange));
+    /// Puts what was told, now or earlier, into words.
+    pub(super) fn outcome(&self, pool: &PoolId, replayed: bool, told: Told<'_>) -> Outcome {
+        // A command without its pool names no items.
+        let items = self.pools.get(pool).map(|pool| &pool.items);
+        told.outcome(replayed, |position| items.expect("items are those of a pool").id(position))
+    }
+
+    /// Executes a command, and writes what that gave.
+    fn execute(&mut self, command: &Command, moment: &mut Moment<'_>, first_step: u64) {
+        let told = moment.answers.told_mut();
+        let drawn = match command.action {
+            _ if command.check().is_err() => Err(Refusal::OutOfRange),
+            Action::Draw { count } => match touch(&mut self.pools, &mut self.touched, &command.pool) {
+                Some(pool) => pool.draw(count, command.origin, &mut moment.tickets, first_step, told),
+                None => Err(Refusal::PoolNotFound),
+            },
+            _ => return write_plain(&self.execute_plain(command), told),
+        };
+        if let Err(refusal) = drawn {
+            write_plain(&Err(refusal), told);
         }
+    }
+
+    /// Executes anything but a draw.
+    fn execute_plain(&mut self, command: &Command) -> Result<Effect, Refusal> {
         match &command.action {
             Action::CreatePool { policy, items, require_key } => {
-                return plain(self.create_pool(&command.pool, policy, items, *require_key));
+                return self.create_pool(&command.pool, policy, items, *require_key);
             }
-            Action::ImportCatalog { items, draw_seq } => {
-                return plain(self.import_catalog(&command.pool, items, *draw_seq));
-            }
+            Action::ImportCatalog { items, draw_seq } => return self.import_catalog(&command.pool, items, *draw_seq),
             _ => {}
         }
         let room = ITEMS_MAX - self.items_len;
-        let Some(pool) = touch(&mut self.pools, &mut self.touched, &command.pool) else {
-            return plain(Err(Refusal::PoolNotFound));
-        };
-        if let Action::Draw { count } = command.action {
-            return pool.draw(count, command.origin, &mut moment.tickets, first_step);
-        }
+        let pool = touch(&mut self.pools, &mut self.touched, &command.pool).ok_or(Refusal::PoolNotFound)?;
         let items_before = pool.items.len();
         let result = execute_in(pool, command, room);
         self.items_len += pool.items.len() - items_before;
-        plain(result)
+        result
     }
 
     fn create_pool(
@@ -320,15 +392,6 @@ impl StateMachine {
     /// The applied index.
     pub fn applied(&self) -> Index {
         self.applied
-    }
-}
-
-/// Gave it nothing?
-fn is_loss(outcome: &Outcome) -> bool {
-    match &outcome.result {
-        Ok(Effect::Drawn { steps, .. }) => !steps.iter().any(|step| matches!(step, Step::Awarded(_))),
-        Ok(Effect::Claimed { result, .. }) => *result != Claim::Awarded,
-        result => result.is_err(),
     }
 }
 

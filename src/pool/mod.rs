@@ -31,6 +31,7 @@ mod check;
 mod command;
 mod digest;
 mod draw;
+mod entry;
 mod garbage;
 mod invariants;
 mod keys;
@@ -43,6 +44,7 @@ mod restore;
 mod selector;
 mod snapshot;
 mod state;
+mod steps;
 mod stock;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,12 @@
 //! The pool's words: ids, keys and numbers, each valid by construction. A value of one of these types has been checked,
 //! wherever it came from: decoding checks too.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, marker::PhantomData, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
 
 use crate::types::{Millis, NotAUuid, parse_uuid, write_uuid};
 
@@ -34,8 +37,7 @@ pub enum InvalidName {
 }
 
 /// Names a pool: 1 to 63 characters of `a-z 0-9 -`, starting with a letter.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(Arc<str>);
 
 impl PoolId {
@@ -50,20 +52,19 @@ impl PoolId {
     }
 }
 
-impl TryFrom<String> for PoolId {
-    type Error = InvalidName;
+impl FromStr for PoolId {
+    type Err = InvalidName;
 
-    fn try_from(text: String) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
         let legal = (1..=POOL_ID_BYTES_MAX).contains(&text.len())
             && text.starts_with(|first: char| first.is_ascii_lowercase())
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if legal { Ok(Self(text.into())) } else { Err(InvalidName::Pool(text)) }
+        if legal { Ok(Self(text.into())) } else { Err(InvalidName::Pool(text.to_owned())) }
     }
 }
 
 /// Names an item within its pool: 1 to 64 bytes of UTF-8 without control characters. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(Arc<str>);
 
 impl ItemId {
@@ -73,19 +74,18 @@ impl ItemId {
     }
 }
 
-impl TryFrom<String> for ItemId {
-    type Error = InvalidName;
+impl FromStr for ItemId {
+    type Err = InvalidName;
 
-    fn try_from(text: String) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
         let legal = (1..=ITEM_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
-        if legal { Ok(Self(text.into())) } else { Err(InvalidName::Item(text)) }
+        if legal { Ok(Self(text.into())) } else { Err(InvalidName::Item(text.to_owned())) }
     }
 }
 
-/// Who sent a command: the authenticated name, at most 64 bytes; empty when there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Actor(String);
+/// Who sent a command: the authenticated name, at most 64 bytes; empty when there is none. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Actor(Arc<str>);
 
 impl Actor {
     /// The name as text.
@@ -94,11 +94,11 @@ impl Actor {
     }
 }
 
-impl TryFrom<String> for Actor {
-    type Error = InvalidName;
+impl FromStr for Actor {
+    type Err = InvalidName;
 
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        if text.len() <= ACTOR_BYTES_MAX { Ok(Self(text)) } else { Err(InvalidName::Actor) }
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.len() <= ACTOR_BYTES_MAX { Ok(Self(text.into())) } else { Err(InvalidName::Actor) }
     }
 }
 
@@ -110,24 +110,36 @@ macro_rules! text {
             }
         }
 
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.as_str().to_owned()
             }
         }
 
-        // Derived, it would make a `String` of every name that is hashed or written.
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        // Derived, these would make a `String` of every name that is hashed, written or read.
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidName;
-
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
-                text.to_owned().try_into()
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
     };
@@ -135,6 +147,21 @@ macro_rules! text {
 text!(PoolId);
 text!(ItemId);
 text!(Actor);
+
+/// Reads a name out of its text.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = InvalidName>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
 
 /// Names a request for ever: 16 bytes that its caller made, holding their own time (UUIDv7 of RFC 9562: 48 bits of
 /// milliseconds, version 7, variant 2).

@@ -27,7 +27,8 @@ pub enum Effect {
         first_seq: DrawSeq,
         /// The version of the odds.
         version: Version,
-        /// In order.
+        /// In order, at most [`super::DRAWS_PER_COMMAND_MAX`].
+        #[serde(with = "super::steps")]
         steps: Vec<Step>,
     },
     /// A claim.
@@ -64,7 +65,7 @@ pub enum Effect {
 }
 
 /// One draw's result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The item was awarded.
     Awarded(ItemId),

@@ -184,7 +184,7 @@ impl StateMachine {
     fn recall(&self, pool: &PoolId, key: &RequestKey) -> Result<Remembered, Refusal> {
         if let Some(record) = self.keys.find(pool, key) {
             let told = record.decode().expect("what was stored can be read");
-            return Ok(Remembered::Outcome(self.tell_again(pool, told)));
+            return Ok(Remembered::Outcome(self.outcome(pool, true, told)));
         }
         self.pool(pool)?;
         let floor = self.keys.floor_of_key(pool, key, self.now);

@@ -39,6 +39,9 @@ impl Selector {
     /// Changes the weight at a position.
     pub(super) fn set(&mut self, position: usize, weight: u32) {
         let old = std::mem::replace(&mut self.weights[position], weight);
+        if old == weight {
+            return;
+        }
         self.total = self.total - u64::from(old) + u64::from(weight);
         let mut node = position + 1;
         while node <= self.tree.len() {
@@ -54,14 +57,15 @@ impl Selector {
         if self.tree.is_empty() { self.scan(ticket) } else { self.descend(ticket) }
     }
 
-    fn scan(&self, mut ticket: u64) -> usize {
-        for (position, &weight) in self.weights.iter().enumerate() {
-            match ticket.checked_sub(u64::from(weight)) {
-                Some(rest) => ticket = rest,
-                None => return position,
-            }
-        }
-        unreachable!("the running sum ends at the total, which exceeds every ticket")
+    /// Counts the running sums that do not exceed the ticket: all of them, since where to stop cannot be foretold, and a
+    /// processor that guesses wrong loses more time than the additions take.
+    fn scan(&self, ticket: u64) -> usize {
+        let mut sum = 0;
+        let not_beyond = self.weights.iter().filter(|&&weight| {
+            sum += u64::from(weight);
+            sum <= ticket
+        });
+        not_beyond.count()
     }
 
     fn descend(&self, mut ticket: u64) -> usize {

@@ -12,7 +12,7 @@ use super::{
     names::{DrawSeq, ItemId, Stock, Version, Weight},
     outcome::{Claim, Effect, Refusal},
     stock::{Item, Items},
-    verdict::{Pick, Verdict},
+    verdict::{Pick, write_drawn},
 };
 
 /// A pool but for its items and keys.
@@ -62,18 +62,25 @@ impl Pool {
         }
     }
 
-    /// Draws `count` times; `first_step` is the number of the first step within the entry.
-    pub(super) fn draw(&mut self, count: u16, origin: KeyOrigin, tickets: &mut Tickets, first_step: u64) -> Verdict {
-        if let Err(refusal) = self.check_open(origin) {
-            return Verdict::Plain(Err(refusal));
-        }
+    /// Draws `count` times, and writes what that gave; `first_step` is the number of the first step within the entry.
+    pub(super) fn draw(
+        &mut self,
+        count: u16,
+        origin: KeyOrigin,
+        tickets: &mut Tickets,
+        first_step: u64,
+        told: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        self.check_open(origin)?;
         let fallback = self.fallback();
-        let steps = first_step..first_step + u64::from(count);
-        let picks = steps.map(|step| self.draw_once(tickets, step, fallback)).collect();
-        let first_seq = self.number(count.into());
-        Verdict::Drawn { first_seq, version: self.facts.version, picks }
+        write_drawn(self.number(count.into()), self.facts.version, count, told);
+        for step in first_step..first_step + u64::from(count) {
+            self.draw_once(tickets, step, fallback).write(told);
+        }
+        Ok(())
     }
 
+    #[inline]
     fn draw_once(&mut self, tickets: &mut Tickets, step: u64, fallback: Option<u32>) -> Pick {
         let total = self.items.weight_total();
         if total == 0 {

@@ -1,15 +1,17 @@
 //! Items: their counters, and the weights they are drawn by.
 //!
-//! Every change goes through one door, [`Items::put`], which takes the item as it shall be, keeps the selector in step and
-//! remembers that the item was touched. What an operation does to the counters is said on [`Item`], in plain arithmetic;
-//! `added = remaining + reserved + awarded - returned` holds before and after each, and an unlimited item keeps
-//! `remaining` at 0.
+//! Every change goes through one of two doors, which keep the selector in step: [`Items::put`] takes the item as it shall be,
+//! and [`Items::give`] awards units of it, once a draw. An item that an entry changes is copied aside, changed there as often
+//! as it takes, and written back where snapshots see it when the entry is settled. What an operation does to the counters
+//! is said on [`Item`], in plain arithmetic; `added = remaining + reserved + awarded - returned` holds before and after each,
+//! and an unlimited item keeps `remaining` at 0.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    command::BATCH_DRAWS_MAX,
     names::{ItemId, QUANTITY_MAX, Stock, Version, Weight},
     outcome::{ItemState, Refusal},
     paged::Paged,
@@ -140,9 +142,10 @@ struct Slot {
     item: Item,
     /// Hash of its record as of the last entry; 0 before its first.
     hash: u128,
-    /// Stands in [`Items::touched`].
-    touched: bool,
 }
+
+/// Most changed items that room is kept for between entries: as many as an entry draws.
+const CHANGED_KEPT_MAX: usize = BATCH_DRAWS_MAX;
 
 /// A pool's items by position, which is the order of their creation.
 #[derive(Debug)]
@@ -154,8 +157,10 @@ pub(super) struct Items {
     /// How many are removed.
     removed: usize,
     selector: Selector,
-    /// Positions changed since the last [`Items::settle`].
-    touched: Vec<u32>,
+    /// The items that were changed since the last [`Items::settle`], as they are now, and their positions.
+    changed: Vec<(u32, Item)>,
+    /// For each position its place in `changed`, from 1; 0 if it is not there.
+    places: Vec<u32>,
 }
 
 /// A pool's items by position: what all else about them is derived from. A clone is a view that outlives changes.
@@ -184,7 +189,8 @@ impl Items {
             positions: BTreeMap::new(),
             removed: 0,
             selector: Selector::default(),
-            touched: Vec::new(),
+            changed: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -199,14 +205,17 @@ impl Items {
     }
 
     pub(super) fn get(&self, position: u32) -> &Item {
-        &self.list.slots.get(position as usize).item
+        match self.places[position as usize] {
+            0 => &self.list.slots.get(position as usize).item,
+            place => &self.changed[place as usize - 1].1,
+        }
     }
 
     pub(super) fn id(&self, position: u32) -> &ItemId {
         self.list.ids.get(position as usize)
     }
 
-    /// Names and items, by position.
+    /// Names and items, by position, as of the last [`Self::settle`].
     pub(super) fn list(&self) -> &ItemList {
         &self.list
     }
@@ -218,7 +227,7 @@ impl Items {
 
     /// Those from a position on, as a reader sees them, removed ones left out.
     pub(super) fn listed(&self, from: u32) -> impl Iterator<Item = ItemState> {
-        let all = (from as usize..self.len()).map(|at| (self.list.ids.get(at), &self.list.slots.get(at).item));
+        let all = (from..self.end()).map(|at| (self.id(at), self.get(at)));
         all.filter(|(_, item)| !item.removed).map(|(id, item)| item.state(id))
     }
 
@@ -227,50 +236,61 @@ impl Items {
         if self.renormalize != renormalize {
             self.renormalize = renormalize;
             let mut selector = Selector::default();
-            self.list.iter().for_each(|(_, item)| selector.push(self.odds(item)));
+            (0..self.end()).for_each(|at| selector.push(self.odds(self.get(at))));
             self.selector = selector;
         }
     }
 
     /// Adds an item whose name is new.
     pub(super) fn push(&mut self, id: ItemId, item: Item) -> u32 {
-        let position = u32::try_from(self.len()).expect("a pool has at most 65 536 items");
+        let position = self.end();
         let earlier = self.positions.insert(id.clone(), position);
         assert!(earlier.is_none(), "an item's name is unique in its pool");
         self.list.ids.push(id);
-        self.list.slots.push(Slot { item, hash: 0, touched: true });
+        self.list.slots.push(Slot { item, hash: 0 });
         self.selector.push(self.odds(&item));
         self.removed += usize::from(item.removed);
-        self.touched.push(position);
+        self.places.push(0);
+        self.change(position);
         position
     }
 
     /// Changes an item into `item`.
     pub(super) fn put(&mut self, position: u32, item: Item) {
         let odds = self.odds(&item);
-        let at = position as usize;
-        if self.selector.weights()[at] != odds {
-            self.selector.set(at, odds);
-        }
-        let slot = self.list.slots.get_mut(at);
-        assert!(item.removed || !slot.item.removed, "a removed item does not come back");
-        self.removed += usize::from(item.removed && !slot.item.removed);
-        slot.item = item;
-        if !slot.touched {
-            slot.touched = true;
-            self.touched.push(position);
-        }
+        self.selector.set(position as usize, odds);
+        let before = std::mem::replace(self.change(position), item);
+        assert!(item.removed || !before.removed, "a removed item does not come back");
+        self.removed += usize::from(item.removed && !before.removed);
     }
 
     /// Awards units of an item, if it has them.
     pub(super) fn give(&mut self, position: u32, units: u64) -> bool {
-        let mut item = *self.get(position);
+        let item = self.change(position);
         let enough = item.can_give(units);
         if enough {
             item.give(units);
-            self.put(position, item);
+            // Weights stay as they are, but for the last of an item that leaves the sum.
+            if !item.can_give(1) && self.renormalize {
+                self.selector.set(position as usize, 0);
+            }
         }
         enough
+    }
+
+    /// The item, to be changed: as a copy, until it is settled.
+    fn change(&mut self, position: u32) -> &mut Item {
+        let place = &mut self.places[position as usize];
+        if *place == 0 {
+            self.changed.push((position, self.list.slots.get(position as usize).item));
+            *place = u32::try_from(self.changed.len()).expect("no more are changed than there are");
+        }
+        &mut self.changed[*place as usize - 1].1
+    }
+
+    /// The position after the last.
+    fn end(&self) -> u32 {
+        u32::try_from(self.len()).expect("a pool has at most 65 536 items")
     }
 
     /// The sum of weights that tickets are drawn from; 0 if nothing can be drawn.
@@ -288,13 +308,16 @@ impl Items {
         if self.renormalize && !item.can_give(1) { 0 } else { item.weight.0 }
     }
 
-    /// Visits what was touched since the last time: position, name, item and its hash, which the visitor brings up to date.
+    /// Writes back what was changed since the last time, and visits it: position, name, item and its hash, which the visitor
+    /// brings up to date.
     pub(super) fn settle(&mut self, mut visit: impl FnMut(u32, &ItemId, &Item, &mut u128)) {
-        for position in self.touched.drain(..) {
+        for (position, item) in self.changed.drain(..) {
+            self.places[position as usize] = 0;
             let slot = self.list.slots.get_mut(position as usize);
-            slot.touched = false;
+            slot.item = item;
             visit(position, self.list.ids.get(position as usize), &slot.item, &mut slot.hash);
         }
+        self.changed.shrink_to(CHANGED_KEPT_MAX);
     }
 
     /// What does not hold of index and weights, in words.

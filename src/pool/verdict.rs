@@ -4,9 +4,11 @@
 //! 1 fallback, 2 miss, 3 pool empty) and the item's position as `u32` (0 without an item). Anything else is rarer, and is 1
 //! followed by its `Result<Effect, Refusal>` through [`crate::codec`].
 
+use std::fmt;
+
 use super::{
     names::{DrawSeq, ItemId, Version},
-    outcome::{Effect, Refusal, Step},
+    outcome::{Claim, Effect, Refusal, Step},
 };
 use crate::codec;
 
@@ -25,50 +27,45 @@ pub(super) enum Pick {
     PoolEmpty,
 }
 
-/// A command's result.
+/// Writes what comes before a draw's picks, which follow one by one.
+pub(super) fn write_drawn(first_seq: DrawSeq, version: Version, steps: u16, out: &mut Vec<u8>) {
+    out.reserve(17 + STEP_BYTES * usize::from(steps));
+    out.push(DRAWN);
+    out.extend_from_slice(&first_seq.0.to_le_bytes());
+    out.extend_from_slice(&version.0.to_le_bytes());
+}
+
+/// Writes any other result than a draw's.
+pub(super) fn write_plain(result: &Result<Effect, Refusal>, out: &mut Vec<u8>) {
+    assert!(!matches!(result, Ok(Effect::Drawn { .. })), "a draw has a form of its own");
+    out.push(PLAIN);
+    codec::encode_into(result, out);
+}
+
+/// A command's result, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Verdict<'a> {
     Drawn {
         first_seq: DrawSeq,
         version: Version,
-        picks: Vec<Pick>,
+        picks: Picks<'a>,
     },
     /// Never `Effect::Drawn`.
     Plain(Result<Effect, Refusal>),
 }
 
-impl Verdict {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Drawn { first_seq, version, picks } => {
-                out.push(DRAWN);
-                out.extend_from_slice(&first_seq.0.to_le_bytes());
-                out.extend_from_slice(&version.0.to_le_bytes());
-                for pick in picks {
-                    let (code, position) = pick.parts();
-                    out.push(code);
-                    out.extend_from_slice(&position.to_le_bytes());
-                }
-            }
-            Self::Plain(result) => {
-                out.push(PLAIN);
-                out.extend_from_slice(&codec::encode(result));
-            }
-        }
-    }
-
-    /// What [`Self::encode`] wrote; `None` if it cannot have.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+impl<'a> Verdict<'a> {
+    /// What was written; `None` if it cannot have been.
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (&kind, rest) = bytes.split_first()?;
         match kind {
             DRAWN => {
                 let (first_seq, rest) = rest.split_first_chunk()?;
                 let (version, steps) = rest.split_first_chunk()?;
-                let steps = steps.chunks(STEP_BYTES);
                 Some(Self::Drawn {
                     first_seq: DrawSeq(u64::from_le_bytes(*first_seq)),
                     version: Version(u64::from_le_bytes(*version)),
-                    picks: steps.map(Pick::decode).collect::<Option<_>>()?,
+                    picks: Picks::decode(steps)?,
                 })
             }
             PLAIN => match codec::decode(rest, PLAIN_BYTES_MAX).ok()? {
@@ -79,19 +76,28 @@ impl Verdict {
         }
     }
 
+    /// Gave it nothing? For a planted bug, which forgets such.
+    pub(super) fn is_loss(&self) -> bool {
+        match self {
+            Self::Drawn { picks, .. } => !picks.iter().any(|pick| matches!(pick, Pick::Awarded(_))),
+            Self::Plain(Ok(Effect::Claimed { result, .. })) => *result != Claim::Awarded,
+            Self::Plain(result) => result.is_err(),
+        }
+    }
+
     /// Is every position in it below `items`?
     pub(super) fn is_within(&self, items: usize) -> bool {
         match self {
             Self::Drawn { picks, .. } => {
-                picks.iter().filter_map(|pick| pick.position()).all(|position| (position as usize) < items)
+                picks.iter().filter_map(Pick::position).all(|position| (position as usize) < items)
             }
             Self::Plain(_) => true,
         }
     }
 
     /// The result in words that leave the pool; `id` names the item at a position.
-    pub(super) fn tell<'a>(self, id: impl Fn(u32) -> &'a ItemId) -> Result<Effect, Refusal> {
-        let step = |pick: &Pick| match *pick {
+    pub(super) fn tell<'b>(self, id: impl Fn(u32) -> &'b ItemId) -> Result<Effect, Refusal> {
+        let step = |pick| match pick {
             Pick::Awarded(position) => Step::Awarded(id(position).clone()),
             Pick::Fallback(position) => Step::Fallback(id(position).clone()),
             Pick::Miss => Step::Miss,
@@ -106,7 +112,40 @@ impl Verdict {
     }
 }
 
+/// What the steps of a draw gave, in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Picks<'a>(&'a [[u8; STEP_BYTES]]);
+
+impl<'a> Picks<'a> {
+    fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (picks, rest) = bytes.as_chunks();
+        (rest.is_empty() && picks.iter().all(|pick| Pick::decode(*pick).is_some())).then_some(Self(picks))
+    }
+
+    pub(super) fn iter(self) -> impl ExactSizeIterator<Item = Pick> + 'a {
+        self.0.iter().map(|pick| Pick::decode(*pick).expect("all were decoded before"))
+    }
+}
+
+impl fmt::Debug for Picks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
 impl Pick {
+    /// Writes one of a draw's picks.
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        let (code, position) = match self {
+            Self::Awarded(position) => (0, position),
+            Self::Fallback(position) => (1, position),
+            Self::Miss => (2, 0),
+            Self::PoolEmpty => (3, 0),
+        };
+        let [a, b, c, d] = position.to_le_bytes();
+        out.extend_from_slice(&[code, a, b, c, d]);
+    }
+
     fn position(self) -> Option<u32> {
         match self {
             Self::Awarded(position) | Self::Fallback(position) => Some(position),
@@ -114,19 +153,8 @@ impl Pick {
         }
     }
 
-    fn parts(self) -> (u8, u32) {
-        match self {
-            Self::Awarded(position) => (0, position),
-            Self::Fallback(position) => (1, position),
-            Self::Miss => (2, 0),
-            Self::PoolEmpty => (3, 0),
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (&code, position) = bytes.split_first()?;
-        let position = u32::from_le_bytes(position.try_into().ok()?);
-        match (code, position) {
+    fn decode([code, position @ ..]: [u8; STEP_BYTES]) -> Option<Self> {
+        match (code, u32::from_le_bytes(position)) {
             (0, position) => Some(Self::Awarded(position)),
             (1, position) => Some(Self::Fallback(position)),
             (2, 0) => Some(Self::Miss),

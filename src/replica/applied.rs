@@ -29,8 +29,9 @@ impl Applied {
         Self { history: VecDeque::from([machine.digests().history]), machine }
     }
 
-    /// Applies a committed entry, which must be the next: raft-rs can skip silently (line 12).
-    pub fn apply(&mut self, entry: &Entry) -> Result<Vec<Outcome>, BrokenInvariant> {
+    /// Applies a committed entry, which must be the next: raft-rs can skip silently (line 12). Its outcomes, if somebody
+    /// waits for them.
+    pub fn apply(&mut self, entry: &Entry, is_awaited: bool) -> Result<Option<Vec<Outcome>>, BrokenInvariant> {
         let (index, applied) = (Index(entry.index), self.machine.applied());
         if index != applied.next() {
             return Err(BrokenInvariant { name: "contiguous", detail: format!("entry {index} follows on {applied}") });
@@ -41,7 +42,13 @@ impl Applied {
         }
         hooks::crash_point("before_apply");
         let is_lost = self.history.len() == 1 && applied > Index::FOUNDING && hooks::is_planted("m17");
-        let outcomes = self.machine.apply(index, if is_lost { &[] } else { &entry.data });
+        let data = if is_lost { &[] } else { entry.data.as_ref() };
+        let outcomes = if is_awaited {
+            Some(self.machine.apply(index, data))
+        } else {
+            self.machine.apply_unheard(index, data);
+            None
+        };
         hooks::applied(index, Term(entry.term), &entry.data);
         if self.history.len() == HISTORY_KEPT_MAX {
             self.history.pop_front();

@@ -548,19 +548,20 @@ impl Replica {
         for index in state.applied().next().0..=self.raft.log().last().0 {
             let entry = self.raft.log().get(Index(index)).expect("what is not applied is in the log").clone();
             let outcomes = state.apply(Index(index), &entry.data);
-            let answers = self.proposals.applied(Index(index), Term(entry.term), outcomes);
+            let answers = self.proposals.applied(Index(index), Term(entry.term), Some(outcomes));
             self.answer(answers);
         }
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), BrokenInvariant> {
-        let outcomes = self.applied.apply(entry)?;
+        let (index, term) = (Index(entry.index), Term(entry.term));
+        let outcomes = self.applied.apply(entry, self.proposals.awaits(index, term))?;
         hooks::crash_point("after_apply_before_reply");
         self.snapshots.applied(entry.data.len() as u64);
-        let answers = self.proposals.applied(Index(entry.index), Term(entry.term), outcomes);
+        let answers = self.proposals.applied(index, term, outcomes);
         self.answer(answers);
         self.outputs.extend(self.applied.take_garbage().map(Output::Discard));
-        if self.checkpoints.is_at(Index(entry.index)) {
+        if self.checkpoints.is_at(index) {
             let told = self.checkpoints.applied(self.applied.machine().digests(), &self.raft.voters())?;
             self.outputs.push_back(Output::Checkpoint(told));
         }

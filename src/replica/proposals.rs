@@ -68,12 +68,24 @@ impl Proposals {
         std::mem::take(&mut self.waiting).into_values().flat_map(superseded).collect()
     }
 
-    /// The entry at `index`, of `term`, was applied with these outcomes.
-    pub fn applied(&mut self, index: Index, term: Term, outcomes: Vec<Outcome>) -> Vec<(ProposalId, ProposalResult)> {
-        let Some(Waiting { term: proposed, ids }) = self.waiting.remove(&index) else { return Vec::new() };
-        if proposed != term {
-            return superseded(Waiting { term: proposed, ids });
+    /// Does anybody wait for the outcomes of the entry at `index`, of `term`?
+    pub fn awaits(&self, index: Index, term: Term) -> bool {
+        self.waiting.get(&index).is_some_and(|waiting| waiting.term == term)
+    }
+
+    /// The entry at `index`, of `term`, was applied with these outcomes; they may be left out if nobody waits for them
+    /// ([`Self::awaits`]).
+    pub fn applied(
+        &mut self,
+        index: Index,
+        term: Term,
+        outcomes: Option<Vec<Outcome>>,
+    ) -> Vec<(ProposalId, ProposalResult)> {
+        let Some(waiting) = self.waiting.remove(&index) else { return Vec::new() };
+        if waiting.term != term {
+            return superseded(waiting);
         }
+        let (ids, outcomes) = (waiting.ids, outcomes.expect("somebody waits for the outcomes"));
         assert_eq!(ids.len(), outcomes.len(), "entry {index} has other outcomes than the batch that was proposed");
         ids.into_iter().zip(outcomes).map(|(id, outcome)| (id, ProposalResult::Applied(outcome))).collect()
     }
@@ -101,10 +113,12 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.accepted(Index(5), Term(2), vec![ProposalId(1)]);
         proposals.accepted(Index(6), Term(2), vec![ProposalId(2)]);
-        let applied = proposals.applied(Index(5), Term(2), vec![outcome(5)]);
+        let awaited = [(5, 2), (6, 2), (6, 3), (7, 2)].map(|(index, term)| proposals.awaits(Index(index), Term(term)));
+        assert_eq!(awaited, [true, true, false, false]);
+        let applied = proposals.applied(Index(5), Term(2), Some(vec![outcome(5)]));
         assert_eq!(applied, [(ProposalId(1), ProposalResult::Applied(outcome(5)))]);
-        assert_eq!(proposals.applied(Index(6), Term(3), vec![]), [(ProposalId(2), ProposalResult::Superseded)]);
-        assert_eq!(proposals.applied(Index(7), Term(3), vec![outcome(7)]), []);
+        assert_eq!(proposals.applied(Index(6), Term(3), None), [(ProposalId(2), ProposalResult::Superseded)]);
+        assert_eq!(proposals.applied(Index(7), Term(3), Some(vec![outcome(7)])), []);
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub const CONNECTION_BYTES_MAX: usize = 8 << 20;
 pub const NODE_BYTES_MAX: usize = 64 << 20;
 /// A reply that is no longer is short.
 pub const SHORT_BYTES_MAX: u32 = 1 << 10;
-/// The longest step of a draw: its kind, and an item id of 64 bytes.
-const STEP_BYTES: u32 = 80;
+/// The longest step of a draw: its code, and an item id of 64 bytes that no other step has.
+const STEP_BYTES: u32 = 74;
 /// The longest item: its id and its numbers.
 const ITEM_BYTES: u32 = 136;
 /// The longest summary of a pool: its id, a fallback item's, and its numbers.
@@ -149,7 +149,7 @@ mod tests {
         let drawn = Effect::Drawn {
             first_seq: DrawSeq(1),
             version: Version(1),
-            steps: vec![Step::Fallback(longest_id()); 1_000],
+            steps: (0..1_000).map(|step| Step::Fallback(format!("{step:x>64}").parse().unwrap())).collect(),
         };
         let outcome = Outcome { index: Index(1), now: Millis(1), replayed: true, result: Ok(drawn) };
         let key = RequestKey::new(Millis(1), [0; 10]);

@@ -74,15 +74,14 @@ impl Bucket {
         self.arena.iter().map(Record::new)
     }
 
-    pub(super) fn find(&self, seed: Seed, name: &Name) -> Option<Record<'_>> {
+    pub(super) fn find(&self, tag: u32, name: &Name) -> Option<Record<'_>> {
         let is_it = |place| Record::new(self.arena.get(place)).name() == *name;
-        self.table.find(tag(seed, name), is_it).map(|place| Record::new(self.arena.get(place)))
+        self.table.find(tag, is_it).map(|place| Record::new(self.arena.get(place)))
     }
 
-    /// Adds a record whose name is new; says how much that is.
-    pub(super) fn insert(&mut self, seed: Seed, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
-        let name: &Name = parts[0].try_into().expect("a record begins with its name of 16 bytes");
-        self.table.insert(tag(seed, name), self.arena.push(parts));
+    /// Adds a record whose name is new, and has this tag; says how much that is.
+    pub(super) fn insert(&mut self, tag: u32, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
+        self.table.insert(tag, self.arena.push(parts));
         let mut sum = Sum::default();
         sum.add(hash_key_record(pool, ring, parts));
         let more = Tally { keys: 1, bytes: counted_bytes(parts), sum };
@@ -101,8 +100,8 @@ fn counted_bytes(parts: [&[u8]; 3]) -> u64 {
     SLOT_BYTES + parts.iter().map(|part| part.len() as u64).sum::<u64>()
 }
 
-/// The high half of SipHash-1-3: keyed, so that nobody outside can choose keys that collide.
-fn tag(seed: Seed, name: &Name) -> u32 {
+/// What a name is looked for by, the high half of SipHash-1-3: keyed, so that nobody outside can choose keys that collide.
+pub(super) fn tag(seed: Seed, name: &Name) -> u32 {
     let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
     hasher.write(name);
     (hasher.finish() >> 32) as u32

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Keys, ORPHANS, RingKind, Scope,
-    bucket::{BUCKET_MS, Bucket, Seed},
+    bucket::{BUCKET_MS, Bucket, Seed, tag},
     record::{RECORD_BYTES_MIN, Record},
 };
 use crate::{
@@ -84,7 +84,7 @@ impl Keys {
         let mut rest = records.as_ref();
         while !rest.is_empty() {
             let (record, after) = split_record(rest).ok_or_else(|| format!("bucket {number} is cut short"))?;
-            self.insert(at, kind, seed, *number, record.parts());
+            self.insert(at, kind, tag(seed, &record.name()), *number, record.parts());
             rest = after;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{
     Keys, RingKind, Scope,
-    bucket::{Bucket, Seed, bucket_number},
+    bucket::{Bucket, Seed, bucket_number, tag},
     record::Record,
 };
 use crate::{
@@ -99,7 +99,10 @@ impl Check<'_> {
                 return Err("is in the wrong place");
             }
         }
-        let found = self.seed.and_then(|seed| self.scope.ring(kind).find(seed, bucket.number, &record.name()));
+        let found = self.seed.and_then(|seed| {
+            let name = record.name();
+            self.scope.ring(kind).find(tag(seed, &name), bucket.number, &name)
+        });
         let itself = found.is_some_and(|found| std::ptr::eq(found.told_bytes(), record.told_bytes()));
         if itself { Ok(()) } else { Err("is not found, or is there twice") }
     }

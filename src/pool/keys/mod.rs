@@ -45,13 +45,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use sha2::{Digest as _, Sha256};
 
 use self::{
-    bucket::{BUCKET_MS, Bucket, Seed, Tally, bucket_number},
+    bucket::{BUCKET_MS, Bucket, Seed, Tally, bucket_number, tag},
     record::{Name, Record},
     scope::{AHEAD_MS_MAX, Budget, FloorKind, RingKind, Scope},
 };
 pub(super) use self::{
     image::{KeysPiece, ScopeRecord},
-    record::{Told, write_told},
+    record::Told,
 };
 use super::{
     Garbage, Limits,
@@ -97,6 +97,15 @@ pub(super) struct Keys {
     overdue: bool,
     /// Buckets that are forgotten, and not yet freed.
     dropped: Vec<Arc<Bucket>>,
+}
+
+/// Where a key's record is, or would be: looked up once, for all that is done with a command.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    /// Its place in [`Keys::scopes`].
+    scope: usize,
+    name: Name,
+    tag: u32,
 }
 
 /// How full the tables of request keys are.
@@ -224,18 +233,33 @@ impl Keys {
 
     /// What is remembered of a key.
     pub(super) fn find(&self, pool: &PoolId, key: &RequestKey) -> Option<Record<'_>> {
-        let seed = self.seed?;
+        self.seed.and_then(|_| self.find_at(&self.spot(pool, key), pool, key))
+    }
+
+    /// Where a key's record is, or would be. The tables have been seeded.
+    pub(super) fn spot(&self, pool: &PoolId, key: &RequestKey) -> Spot {
+        let scope = self.place(pool);
+        let name = if scope == ORPHANS { orphan_name(pool, key) } else { *key.as_bytes() };
+        Spot { scope, name, tag: self.tag(&name) }
+    }
+
+    /// What is remembered of a key, whose spot is known.
+    pub(super) fn find_at(&self, spot: &Spot, pool: &PoolId, key: &RequestKey) -> Option<Record<'_>> {
         if hooks::is_planted("m07") {
-            return self.scopes.iter().find_map(|scope| scope.find(seed, key, key.as_bytes()));
+            let name = key.as_bytes();
+            return self.scopes.iter().find_map(|scope| scope.find(self.tag(name), key, name));
         }
-        if let Some(&at) = self.places.get(pool) {
-            let scope = &self.scopes[at];
-            let found = scope.find(seed, key, key.as_bytes());
-            if found.is_some() || key.time() > scope.orphaned_until() {
-                return found;
-            }
+        let scope = &self.scopes[spot.scope];
+        let found = scope.find(spot.tag, key, &spot.name);
+        if found.is_some() || spot.scope == ORPHANS || key.time() > scope.orphaned_until() {
+            return found;
         }
-        self.scopes[ORPHANS].find(seed, key, &orphan_name(pool, key))
+        let name = orphan_name(pool, key);
+        self.scopes[ORPHANS].find(self.tag(&name), key, &name)
+    }
+
+    fn tag(&self, name: &Name) -> u32 {
+        tag(self.seed.expect("a batch seeds the tables before its first command"), name)
     }
 
     /// The newest time whose keys, if not found, are refused as forgotten.
@@ -267,9 +291,9 @@ impl Keys {
 
     /// May a command be executed under a key that was not found? Makes room for its record, if need be by forgetting keys
     /// of its own time and later: it is not among those, since it was looked for.
-    pub(super) fn admit(&mut self, command: &Command, now: Millis) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, spot: &Spot, command: &Command, now: Millis) -> Result<(), Refusal> {
         let now = if hooks::is_planted("m10") { Millis(now.0 + hooks::whim() % 5_000) } else { now };
-        let (at, time) = (self.place(&command.pool), command.key.time());
+        let (at, time) = (spot.scope, command.key.time());
         let floor = self.floor(at, FloorKind::of_key(&command.key), now);
         if time <= floor && !hooks::is_planted("m09") {
             return Err(Refusal::KeyExpired { floor, now });
@@ -285,20 +309,18 @@ impl Keys {
     }
 
     /// Stores what was told under a key that was admitted.
-    pub(super) fn store(&mut self, command: &Command, fingerprint: Fingerprint, told: &[u8]) {
-        let (at, kind) = (self.place(&command.pool), RingKind::of_command(command));
-        let name = match at {
-            ORPHANS => orphan_name(&command.pool, &command.key),
-            _ => *command.key.as_bytes(),
-        };
-        let seed = self.seed.expect("a batch seeds the tables before its first command");
-        self.insert(at, kind, seed, bucket_number(command.key.time()), [&name, &fingerprint.0, told]);
+    pub(super) fn store(&mut self, spot: &Spot, command: &Command, fingerprint: Fingerprint, told: &[u8]) {
+        let kind = RingKind::of_command(command);
+        // The command may have made its pool.
+        let spot = if spot.scope == ORPHANS { self.spot(&command.pool, &command.key) } else { *spot };
+        let parts = [&spot.name, &fingerprint.0, told];
+        self.insert(spot.scope, kind, spot.tag, bucket_number(command.key.time()), parts);
     }
 
-    fn insert(&mut self, at: usize, kind: RingKind, seed: Seed, number: u64, parts: [&[u8]; 3]) {
+    fn insert(&mut self, at: usize, kind: RingKind, tag: u32, number: u64, parts: [&[u8]; 3]) {
         let Scope { pool, rings, .. } = &mut self.scopes[at];
         let pool = pool.as_ref().map_or("", PoolId::as_str);
-        let more = rings[kind as usize].insert(seed, number, pool, kind as u8, parts);
+        let more = rings[kind as usize].insert(tag, number, pool, kind as u8, parts);
         self.shares[at][kind.budget() as usize] += more.bytes;
         self.used[kind.budget() as usize] += more.bytes;
         self.len += more.keys;

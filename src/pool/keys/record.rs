@@ -15,25 +15,32 @@ const TOLD_AT: usize = 32;
 /// Name, fingerprint, index, time and a byte of verdict: anything shorter is no record.
 pub(super) const RECORD_BYTES_MIN: usize = TOLD_AT + 17;
 
-/// Writes what is told of a verdict reached at `index`.
-pub(in crate::pool) fn write_told(index: Index, now: Millis, verdict: &Verdict, out: &mut Vec<u8>) {
-    out.extend_from_slice(&index.0.to_le_bytes());
-    out.extend_from_slice(&now.0.to_le_bytes());
-    verdict.encode(out);
-}
-
 /// What was told under a key.
 #[derive(Clone, Debug)]
-pub(in crate::pool) struct Told {
+pub(in crate::pool) struct Told<'a> {
     pub(in crate::pool) index: Index,
     pub(in crate::pool) now: Millis,
-    pub(in crate::pool) verdict: Verdict,
+    pub(in crate::pool) verdict: Verdict<'a>,
 }
 
-impl Told {
-    /// The outcome, told again; `name` names items by position.
-    pub(in crate::pool) fn again<'a>(self, name: impl Fn(u32) -> &'a ItemId) -> Outcome {
-        Outcome { index: self.index, now: self.now, replayed: true, result: self.verdict.tell(name) }
+impl<'a> Told<'a> {
+    /// Writes what comes before the verdict.
+    pub(in crate::pool) fn begin(index: Index, now: Millis, out: &mut Vec<u8>) {
+        out.extend_from_slice(&index.0.to_le_bytes());
+        out.extend_from_slice(&now.0.to_le_bytes());
+    }
+
+    /// What was written; `None` if it cannot have been.
+    pub(in crate::pool) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (index, rest) = bytes.split_first_chunk()?;
+        let (now, verdict) = rest.split_first_chunk()?;
+        let (index, now) = (Index(u64::from_le_bytes(*index)), Millis(u64::from_le_bytes(*now)));
+        Some(Self { index, now, verdict: Verdict::decode(verdict)? })
+    }
+
+    /// The outcome in words, for the first time or once more; `name` names items by position.
+    pub(in crate::pool) fn outcome<'b>(self, replayed: bool, name: impl Fn(u32) -> &'b ItemId) -> Outcome {
+        Outcome { index: self.index, now: self.now, replayed, result: self.verdict.tell(name) }
     }
 }
 
@@ -59,6 +66,12 @@ impl<'a> Record<'a> {
         Fingerprint(self.0[16..TOLD_AT].try_into().expect("16 bytes"))
     }
 
+    /// The index at which it was told.
+    pub(in crate::pool) fn index(self) -> Index {
+        let index = self.told_bytes().first_chunk().expect("what was told begins with its index");
+        Index(u64::from_le_bytes(*index))
+    }
+
     /// The part that was told, in bytes.
     pub(in crate::pool) fn told_bytes(self) -> &'a [u8] {
         &self.0[TOLD_AT..]
@@ -69,11 +82,7 @@ impl<'a> Record<'a> {
     }
 
     /// What was told; `None` if the bytes are not a record's, which only a forged snapshot can bring about.
-    pub(in crate::pool) fn decode(self) -> Option<Told> {
-        let (_, rest) = self.0.split_at_checked(TOLD_AT)?;
-        let (index, rest) = rest.split_first_chunk()?;
-        let (now, verdict) = rest.split_first_chunk()?;
-        let (index, now) = (Index(u64::from_le_bytes(*index)), Millis(u64::from_le_bytes(*now)));
-        Some(Told { index, now, verdict: Verdict::decode(verdict)? })
+    pub(in crate::pool) fn decode(self) -> Option<Told<'a>> {
+        Told::decode(self.0.get(TOLD_AT..)?)
     }
 }

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    bucket::{BUCKET_BYTES, BUCKET_BYTES_MAX, Bucket, Seed, Tally},
+    bucket::{BUCKET_BYTES, BUCKET_BYTES_MAX, Bucket, Tally},
     record::{Name, Record},
 };
 
@@ -41,8 +41,8 @@ impl Ring {
         self.segments.back()?.buckets.last().map(Arc::as_ref)
     }
 
-    pub(super) fn find(&self, seed: Seed, number: u64, name: &Name) -> Option<Record<'_>> {
-        self.bucket(number)?.find(seed, name)
+    pub(super) fn find(&self, tag: u32, number: u64, name: &Name) -> Option<Record<'_>> {
+        self.bucket(number)?.find(tag, name)
     }
 
     /// Has the bucket of that number all it can take?
@@ -56,8 +56,8 @@ impl Ring {
         locate_bucket(buckets, number).ok().map(|at| buckets[at].as_ref())
     }
 
-    /// Adds a record whose name is new; says how much that is, with the bucket if it is a new one.
-    pub(super) fn insert(&mut self, seed: Seed, number: u64, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
+    /// Adds a record whose name is new, and has this tag; says how much that is, with the bucket if it is a new one.
+    pub(super) fn insert(&mut self, tag: u32, number: u64, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
         let segments = Arc::make_mut(&mut self.segments);
         let at = locate_segment(segments, number).unwrap_or_else(|at| {
             segments.insert(at, Arc::new(Segment { number: number / SEGMENT_LEN, buckets: Vec::new() }));
@@ -70,7 +70,7 @@ impl Ring {
             opened = BUCKET_BYTES;
             at
         });
-        let mut more = Arc::make_mut(&mut buckets[at]).insert(seed, pool, ring, parts);
+        let mut more = Arc::make_mut(&mut buckets[at]).insert(tag, pool, ring, parts);
         more.bytes += opened;
         more
     }
@@ -108,14 +108,15 @@ fn locate_bucket(buckets: &[Arc<Bucket>], number: u64) -> Result<usize, usize> {
 mod tests {
     use super::*;
 
-    const SEED: Seed = [1, 2];
+    /// Of all names: whoever bears it is told by the name itself.
+    const TAG: u32 = 7;
 
     fn name(number: u64) -> Name {
         [number.to_le_bytes(), [0; 8]].concat().try_into().unwrap()
     }
 
     fn insert(ring: &mut Ring, number: u64) -> Tally {
-        ring.insert(SEED, number, "pool", 0, [&name(number), &[0; 16], &[0; 17]])
+        ring.insert(TAG, number, "pool", 0, [&name(number), &[0; 16], &[0; 17]])
     }
 
     fn numbers(ring: &Ring) -> Vec<u64> {
@@ -130,8 +131,8 @@ mod tests {
         assert_eq!(numbers(&ring), [0, 7, 127, 128, 129, 300, 499, 500, 501]);
         assert_eq!(bytes[8], bytes[0] - BUCKET_BYTES, "bucket 7 is there already");
         for number in arrival {
-            assert!(ring.find(SEED, number, &name(number)).is_some());
-            assert!(ring.find(SEED, number + 1, &name(number)).is_none());
+            assert!(ring.find(TAG, number, &name(number)).is_some());
+            assert!(ring.find(TAG, number + 1, &name(number)).is_none());
         }
         assert_eq!((ring.oldest().unwrap().number, ring.newest().unwrap().number), (0, 501));
     }
@@ -158,11 +159,11 @@ mod tests {
             insert(&mut ring, number);
         }
         let seen = ring.clone();
-        ring.insert(SEED, 299, "pool", 0, [&name(1_000), &[0; 16], &[0; 17]]);
+        ring.insert(TAG, 299, "pool", 0, [&name(1_000), &[0; 16], &[0; 17]]);
         let shared = ring.segments.iter().zip(seen.segments.iter()).filter(|(ours, theirs)| Arc::ptr_eq(ours, theirs));
         assert_eq!((shared.count(), ring.segments.len()), (2, 3));
         let shared = ring.segments[2].buckets.iter().zip(&seen.segments[2].buckets);
         assert_eq!(shared.filter(|(ours, theirs)| !Arc::ptr_eq(ours, theirs)).count(), 1);
-        assert!(seen.find(SEED, 299, &name(1_000)).is_none() && ring.find(SEED, 299, &name(1_000)).is_some());
+        assert!(seen.find(TAG, 299, &name(1_000)).is_none() && ring.find(TAG, 299, &name(1_000)).is_some());
     }
 }

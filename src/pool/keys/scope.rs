@@ -1,7 +1,7 @@
 //! What belongs together among the keys of one pool: its rings and its floors.
 
 use super::{
-    bucket::{Seed, bucket_number},
+    bucket::bucket_number,
     record::{Name, Record},
     ring::Ring,
 };
@@ -96,9 +96,9 @@ impl Scope {
         &self.rings[kind as usize]
     }
 
-    pub(super) fn find(&self, seed: Seed, key: &RequestKey, name: &Name) -> Option<Record<'_>> {
+    pub(super) fn find(&self, tag: u32, key: &RequestKey, name: &Name) -> Option<Record<'_>> {
         let number = bucket_number(key.time());
-        RingKind::of_key(key).iter().find_map(|&kind| self.ring(kind).find(seed, number, name))
+        RingKind::of_key(key).iter().find_map(|&kind| self.ring(kind).find(tag, number, name))
     }
 
     /// The ring with the oldest bucket, and when that ended.

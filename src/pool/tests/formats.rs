@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::*;
 use crate::{
     codec,
-    pool::verdict::{Pick, Verdict},
+    pool::verdict::{Pick, Verdict, write_drawn, write_plain},
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -132,16 +132,21 @@ fn outcomes() {
 /// The compact form, as the key tables, the snapshot and the history digest have it.
 #[test]
 fn verdicts() {
-    let picks = vec![Pick::Awarded(1), Pick::Fallback(65_535), Pick::Miss, Pick::PoolEmpty];
-    let drawn = Verdict::Drawn { first_seq: DrawSeq(9), version: Version(2), picks };
-    let mut verdicts = vec![drawn];
-    verdicts.extend(effects().into_iter().skip(1).map(|effect| Verdict::Plain(Ok(effect))));
-    verdicts.extend(refusals().into_iter().map(|refusal| Verdict::Plain(Err(refusal))));
-    let mut lines = String::new();
-    for verdict in verdicts {
+    let mut drawn = Vec::new();
+    write_drawn(DrawSeq(9), Version(2), 4, &mut drawn);
+    for pick in [Pick::Awarded(1), Pick::Fallback(65_535), Pick::Miss, Pick::PoolEmpty] {
+        pick.write(&mut drawn);
+    }
+    let results = effects().into_iter().skip(1).map(Ok).chain(refusals().into_iter().map(Err));
+    let plain = results.map(|result| {
         let mut bytes = Vec::new();
-        verdict.encode(&mut bytes);
-        assert_eq!(Verdict::decode(&bytes), Some(verdict.clone()));
+        write_plain(&result, &mut bytes);
+        assert_eq!(Verdict::decode(&bytes), Some(Verdict::Plain(result)));
+        bytes
+    });
+    let mut lines = String::new();
+    for mut bytes in [drawn].into_iter().chain(plain) {
+        let verdict = Verdict::decode(&bytes).expect("it was just written");
         let _ = writeln!(lines, "{verdict:?}\n    {}", hex(&bytes));
         bytes.push(0);
         assert_eq!(Verdict::decode(&bytes), None, "a byte too many");
@@ -154,10 +159,10 @@ fn what_is_no_verdict() {
     assert_eq!(Verdict::decode(&[]), None);
     assert_eq!(Verdict::decode(&[2]), None, "no such kind");
     assert_eq!(Verdict::decode(&[0; 16]), None, "cut short");
-    let step = |step: [u8; 5]| Verdict::decode(&[[0; 17].as_slice(), &step].concat());
-    assert!(step([0, 9, 0, 0, 0]).is_some());
-    assert_eq!(step([2, 9, 0, 0, 0]), None, "a miss has no item");
-    assert_eq!(step([4, 0, 0, 0, 0]), None, "no such code");
+    let is_verdict = |step: [u8; 5]| Verdict::decode(&[[0; 17].as_slice(), &step].concat()).is_some();
+    assert!(is_verdict([0, 9, 0, 0, 0]));
+    assert!(!is_verdict([2, 9, 0, 0, 0]), "a miss has no item");
+    assert!(!is_verdict([4, 0, 0, 0, 0]), "no such code");
     let drawn = Ok::<_, Refusal>(effects().remove(0));
     assert_eq!(Verdict::decode(&[&[1], codec::encode(&drawn).as_slice()].concat()), None, "a draw in the long form");
 }
