@@ -26,9 +26,9 @@ use crate::{
 /// Longest that a node works on what it was asked; a longer timeout is cut to this.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Reads that may wait for a turn of the loop.
-const READS_ASKED_MAX: usize = 4_096;
+const READS_ASKED_MAX: usize = 16_384;
 /// Asks of operators that may.
-const OTHERS_ASKED_MAX: usize = 256;
+const OTHERS_ASKED_MAX: usize = 4_096;
 
 /// What a handle asks of the loop.
 #[derive(Debug)]
