@@ -38,7 +38,7 @@ simulate: ## the simulator's share of `test`: its own tests, hard cases, 200 see
 	sim/run marks --seeds 200 --twice 20
 	sim/run mutants
 
-bench: ## benchmarks; those of the store belong on the disk that matters (TMPDIR)
+bench: ## benchmarks, and instruction counts against their table; those of the store belong on the disk that matters (TMPDIR)
 	$(CARGO) bench --workspace $(LOCKED)
 
 clean: ## remove what was built

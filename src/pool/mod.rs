@@ -6,9 +6,11 @@
 //! what a command cannot mean is refused before it is proposed ([`Command::check`]), and again here. An entry that is no
 //! batch does nothing. A broken invariant panics, since a state that is not what it says must not answer anyone.
 //!
-//! **An entry, in order** (`machine`): time is the greater of the last and the batch's; keys that time has taken away are
+//! **An entry** (`entry`), **in order** (`machine`): time is the greater of the last and the batch's; keys that time has taken away are
 //! forgotten; the commands, one after the other, each first looked up under its request key (`keys`), then executed
-//! (`state`, over `stock`); the counters of what was touched are checked; both digests follow (`digest`).
+//! (`state`, over `stock`); the counters of what was touched are checked; both digests follow (`digest`). What a command gave
+//! is written once, compactly (`verdict`), as the keys and the history have it; the words of an outcome are made of that, and
+//! only where somebody waits for them.
 //!
 //! **A draw** (`draw`, `selector`) is one ChaCha word a step, keyed by the entropy that the leader stamped on the batch, made
 //! a ticket below the sum of weights by integers alone, and the first item whose running sum exceeds it. It is decided where
@@ -22,7 +24,8 @@
 //! the keys of five seconds ([`Garbage`]).
 //!
 //! **What it has none of**: clocks, randomness of the operating system, floats, threads, I/O, and iteration over anything
-//! hashed. Time and entropy come in the batch, and the only hash table, under keys, is looked up in and never walked.
+//! hashed. Time and entropy come in the batch, and what is hashed, keys and the names of a draw's `steps`, is looked up
+//! and never walked.
 //!
 //! **Deliberately absent** so far: holds, user limits, pity, windows and pacing, revocation, archiving and events. The
 //! counters `reserved` and `returned` stand in every format already, at 0, so that holds and revocation need no new one.
