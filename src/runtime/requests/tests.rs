@@ -1,7 +1,5 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
 use super::*;
 use crate::{
     pool::{Action, Actor, Effect, PoolId, Version},
@@ -12,7 +10,7 @@ use crate::{
 const PEER: ReplicaId = ReplicaId(2);
 const OTHER: ReplicaId = ReplicaId(3);
 
-type Answer = oneshot::Receiver<Result<Answered, Failure>>;
+type Answer = tokio::sync::oneshot::Receiver<Result<Answered, Failure>>;
 
 /// [`Requests`] with ids that count up, and callers.
 struct Bench {
@@ -64,7 +62,7 @@ impl Bench {
     }
 
     fn accept(&mut self, command: Measured, deadline: u64) -> Answer {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = tokio::sync::oneshot::channel();
         let permit = self.admission.enter(&command).unwrap();
         self.requests.accept(command, Waiter { reply: reply.into(), deadline: Tick(deadline), permit }, self.now());
         answer
