@@ -131,14 +131,15 @@ impl File {
     }
 
     /// A bit of a durable byte in use flips, as `at` says: one in four in the header, one in four in what the newest
-    /// commit wrote, if there is such a thing.
+    /// commit wrote, one in four in what it did not write, if there is such a thing.
     pub fn rot(&mut self, at: u64) -> (Part, u64) {
         let used = self.durable.used();
-        let newest: Vec<_> = self.newest.iter().copied().filter(|page| used.binary_search(page).is_ok()).collect();
+        let (newest, older): (Vec<_>, Vec<_>) = used.iter().copied().partition(|page| self.newest.contains(page));
         let (kind, bit, choice) = (at % 4, (at / 4 % 8) as u8, at / 32);
         let (pages, page_bytes) = match kind {
             0 => (&used[..used.len().min(1)], HEADER_BYTES),
             1 if !newest.is_empty() => (&newest[..], PAGE_BYTES),
+            3 if !older.is_empty() => (&older[..], PAGE_BYTES),
             _ => (&used[..], PAGE_BYTES),
         };
         let Some(bytes) = (pages.len() as u64 * page_bytes as u64).checked_sub(1) else { return (Part::Nothing, 0) };

@@ -44,6 +44,9 @@ pub fn generate(seed: u64) -> Plan {
         .flat_map(|class| class(&swarm, &scene))
         .collect();
     if let Some(drawn) = episode {
+        if drawn.is_all {
+            faults.clear();
+        }
         let calm = drawn.end;
         faults.iter_mut().for_each(|fault| {
             if let When::At(at) = &mut fault.when {

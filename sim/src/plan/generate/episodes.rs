@@ -1,6 +1,7 @@
 //! Episodes: faults and calls that hang together. What needs several things at once, in an order, is rare among classes that
-//! know nothing of each other; each episode is such a thing. Most seeds begin with one, before all else that goes wrong, with
-//! a client of its own. Who, when and how long is drawn.
+//! know nothing of each other; each episode is such a thing. Most seeds begin with one, before all else that goes wrong (or,
+//! where what it leaves behind shows only at the end, with nothing else), with a client of its own. Who, when and how long
+//! is drawn.
 
 use tombola::{replica::SnapshotPolicy, types::ReplicaId};
 
@@ -12,7 +13,19 @@ use crate::plan::{
 /// Before that, a cluster may not be founded.
 const EARLIEST_MS: u64 = 5_000;
 
+/// Draws what happens in an episode.
 type Script = fn(&mut Episode);
+
+const SCRIPTS: [Script; 7] = [
+    deposed_leader,
+    lost_suffix,
+    late_answers,
+    rot_after_a_stop,
+    failed_sync,
+    crashes_among_snapshots,
+    failed_snapshot,
+];
+
 /// How long a hand-over of leadership is given, and an old life of a node to end.
 const SETTLED_MS: u64 = 2_500;
 /// Most calls of an episode's client.
@@ -27,6 +40,9 @@ struct Episode<'a> {
     /// When a follower asks the leader once more for a read's index, and a little more.
     read_again_ms: u64,
     snapshots: SnapshotPolicy,
+    snapshot_bytes_per_s: u64,
+    /// Nothing else goes wrong in this seed.
+    is_all: bool,
     /// When it begins.
     begin: u64,
     /// Whom it is about.
@@ -43,49 +59,67 @@ pub(super) struct Drawn {
     pub client: ClientPlan,
     /// What else goes wrong does so from then on: in a cluster that is upset already nothing comes of an episode.
     pub end: u64,
+    /// Nothing else goes wrong.
+    pub is_all: bool,
 }
 
 /// Draws the episode of a seed, if it has one; and what it changes of the options.
 pub(super) fn draw(swarm: &Swarm, scene: &Scene, options: &mut Options) -> Option<Drawn> {
     let mut dice = swarm.dice("episode");
-    if dice.percent(20) {
+    if dice.percent(10) {
         return None;
     }
-    let script =
-        dice.pick(&[deposed_leader, late_answers, rot_after_a_stop, failed_sync, crashes_among_snapshots as Script]);
+    let script = dice.pick(&SCRIPTS);
     let mut episode = Episode::new(dice, scene, options);
     script(&mut episode);
     options.snapshots = episode.snapshots;
+    options.snapshot_bytes_per_s = episode.snapshot_bytes_per_s;
     (!episode.faults.is_empty()).then(|| episode.drawn())
 }
 
 /// The leader stands still, cut off, until others have elected one of them and answered; then it goes on, still cut off, and
-/// takes itself for the leader until it misses the others. It is read from all the time, and written to. Or it goes on
-/// all the time, and takes in much that the others never hear of.
+/// takes itself for the leader until it misses the others. It is read from all the time, and written to.
 fn deposed_leader(episode: &mut Episode) {
     if episode.node == episode.other {
         return;
     }
     let (begin, election_ms) = (episode.begin + SETTLED_MS, episode.election_ms);
-    let stands_ms = if episode.dice.percent(65) { episode.dice.between(election_ms, 3 * election_ms) } else { 0 };
+    let stands_ms = episode.dice.between(election_ms, 3 * election_ms);
     let cut_ms = stands_ms + episode.dice.between(2 * election_ms, 4 * election_ms);
-    episode.lead();
-    let others = episode.scene.nodes.iter().copied().filter(|node| *node != episode.node).collect();
-    let shape = Shape::Groups(vec![vec![episode.node], others]);
-    episode.fault(begin, FaultKind::Partition { shape, ms: cut_ms });
-    let (writes, lost_writes) = if stands_ms > 0 {
-        episode.fault(begin, FaultKind::Pause { node: episode.node, ms: stands_ms });
-        (episode.dice.skewed(30, 300), episode.dice.skewed(30, 300))
-    } else {
-        (episode.dice.between(300, 1_200), episode.dice.between(8, 30))
-    };
-    let (end, reads) = (begin + stands_ms + 2 * election_ms, episode.dice.between(20, 60));
+    episode.lead(episode.node, episode.begin);
+    episode.cut_off(begin, cut_ms);
+    episode.fault(begin, FaultKind::Pause { node: episode.node, ms: stands_ms });
+    let end = begin + stands_ms + 2 * election_ms;
+    let (reads, writes) = (episode.dice.between(20, 60), episode.dice.skewed(30, 300));
+    let lost_writes = episode.dice.skewed(30, 300);
     episode.read(episode.node, begin, end, reads);
     episode.write(episode.other, begin, end, writes);
     episode.write(episode.node, begin, end, lost_writes);
-    if stands_ms == 0 || episode.dice.percent(50) {
+    if episode.dice.percent(50) {
         let after = begin + cut_ms + episode.dice.skewed(50, 2_000);
         episode.crash(after);
+    }
+}
+
+/// The leader, cut off, goes on, and takes in much that the others never hear of; they elect one of them, who has less to say.
+/// Soon after it hears that, and takes back what is too much, power goes.
+fn lost_suffix(episode: &mut Episode) {
+    if episode.node == episode.other {
+        return;
+    }
+    let election_ms = episode.election_ms;
+    let mut time = episode.begin;
+    for _ in 0..2 {
+        episode.lead(episode.node, time);
+        time += SETTLED_MS;
+        let cut_ms = episode.dice.between(2 * election_ms, 3 * election_ms);
+        episode.cut_off(time, cut_ms);
+        let (writes, lost_writes) = (episode.dice.between(300, 1_200), episode.dice.between(5, 20));
+        episode.write(episode.other, time, time + cut_ms, writes);
+        episode.write(episode.node, time, time + election_ms, lost_writes);
+        time += cut_ms + episode.dice.between(100, 600);
+        episode.crash(time);
+        time += episode.dice.between(1_000, 2_000);
     }
 }
 
@@ -95,7 +129,7 @@ fn late_answers(episode: &mut Episode) {
     if episode.node == episode.other {
         return;
     }
-    episode.lead();
+    episode.lead(episode.node, episode.begin);
     let mut time = episode.begin + SETTLED_MS;
     for _ in 0..episode.dice.between(2, 5) {
         let most = (episode.read_again_ms + 100).max(episode.election_ms);
@@ -107,19 +141,26 @@ fn late_answers(episode: &mut Episode) {
     }
 }
 
-/// A node is asked to stop, so that its store is closed, and while it is down, some bits rot in what is older than the
-/// newest commit.
+/// A node that has much in its log is asked to stop, so that its store is closed; while it is down, some bits rot in what is
+/// older than the newest commit. And again, if it comes back.
 fn rot_after_a_stop(episode: &mut Episode) {
-    let (node, begin) = (episode.node, episode.begin);
-    episode.write(node, begin.saturating_sub(4_000), begin, 100);
-    episode.fault(begin, FaultKind::Stop { node, down_ms: 30_000 });
-    for bit in 0..episode.dice.between(3, 10) {
-        // The least bits say where: 2 and 3 are anywhere.
-        let place = episode.dice.between(0, (u64::MAX >> 2) - 1) << 2 | episode.dice.between(2, 3);
-        let down_ms = episode.dice.skewed(100, 2_000);
-        episode.fault(begin + SETTLED_MS + bit, FaultKind::Rot { node, at: place, down_ms });
+    let node = episode.node;
+    episode.snapshots.log_bytes_min = 1 << 20;
+    episode.snapshots.log_bytes_max = 8 << 20;
+    let mut time = episode.begin;
+    episode.write(node, time.saturating_sub(4_000), time, 15);
+    for _ in 0..episode.dice.between(2, 3) {
+        episode.fault(time, FaultKind::Stop { node, down_ms: 30_000 });
+        let closed = time + SETTLED_MS;
+        for bit in 0..episode.dice.between(1, 3) {
+            // The least bits say where: 3 is what is older.
+            let place = episode.dice.between(0, (u64::MAX >> 2) - 1) << 2 | 3;
+            let down_ms = episode.dice.skewed(100, 1_000);
+            episode.fault(closed + bit, FaultKind::Rot { node, at: place, down_ms });
+        }
+        time = closed + SETTLED_MS;
+        episode.write(episode.other, closed, time, 200);
     }
-    episode.write(episode.other, begin + SETTLED_MS, begin + 3 * SETTLED_MS, 200);
 }
 
 /// A node's disk fails a sync, not in its first life, and soon after power is cut: what was not synced is lost.
@@ -153,6 +194,34 @@ fn crashes_among_snapshots(episode: &mut Episode) {
     }
 }
 
+/// A node that was down has to be sent a snapshot, and does not get it: the leader makes newer ones and forgets what it sends,
+/// or the node is cut off for longer than the leader is patient. A leader who does not hear of that never tries again, which
+/// is seen at the end, unless another has come to lead.
+fn failed_snapshot(episode: &mut Episode) {
+    if episode.node == episode.other {
+        return;
+    }
+    let node = episode.node;
+    episode.is_all = true;
+    episode.snapshots.log_bytes_min = episode.dice.skewed(256, 1_024);
+    episode.snapshots.trailing_entries = 0;
+    episode.snapshot_bytes_per_s = episode.dice.skewed(4 << 10, 64 << 10);
+    episode.lead(episode.other, episode.begin);
+    let mut time = episode.begin + SETTLED_MS;
+    for _ in 0..2 {
+        let (keep, down_ms) = (power::keep(&mut episode.dice), episode.dice.between(500, 1_000));
+        episode.fault(time, FaultKind::Crash { node, keep, down_ms });
+        let (back, more_ms) = (time + down_ms, episode.dice.between(50, 300));
+        episode.fault(back, FaultKind::SlowDisk { node, more_ms, ms: 3_000 });
+        let cut = back + episode.dice.between(300, 1_500);
+        let cut_ms = episode.dice.between(10_500, 12_000);
+        episode.cut_off(cut, cut_ms);
+        let pace = episode.dice.between(30, 80);
+        episode.write(episode.other, time, cut, pace);
+        time = cut + 12_500;
+    }
+}
+
 impl<'a> Episode<'a> {
     fn new(mut dice: Dice, scene: &'a Scene, options: &Options) -> Self {
         let (node, other) = scene.pair(&mut dice).unwrap_or((scene.nodes[0], scene.nodes[0]));
@@ -163,6 +232,8 @@ impl<'a> Episode<'a> {
             // Three heartbeats: see `replica`.
             read_again_ms: (3 * options.heartbeat_ticks as u64 + 1) * options.tick_ms,
             snapshots: options.snapshots,
+            snapshot_bytes_per_s: options.snapshot_bytes_per_s,
+            is_all: false,
             begin,
             node,
             other,
@@ -181,9 +252,16 @@ impl<'a> Episode<'a> {
         self.fault(time, FaultKind::Crash { node: self.node, keep, down_ms });
     }
 
-    /// The node is to lead, whoever does.
-    fn lead(&mut self) {
-        let call = self.call(self.begin, self.other, What::Transfer { to: self.node });
+    /// The node is cut off from all others.
+    fn cut_off(&mut self, time: u64, ms: u64) {
+        let others = self.scene.nodes.iter().copied().filter(|node| *node != self.node).collect();
+        self.fault(time, FaultKind::Partition { shape: Shape::Groups(vec![vec![self.node], others]), ms });
+    }
+
+    /// A node is to lead, whoever does.
+    fn lead(&mut self, node: ReplicaId, time: u64) {
+        let asked = if node == self.node { self.other } else { self.node };
+        let call = self.call(time, asked, What::Transfer { to: node });
         self.calls.push(PlannedCall { twist: Twist::None, ..call });
     }
 
@@ -226,6 +304,6 @@ impl<'a> Episode<'a> {
             When::Hit { .. } => None,
         });
         let end = calls.chain(faults).max().unwrap_or(0) + SETTLED_MS;
-        Drawn { faults: self.faults, client: ClientPlan { calls: self.calls }, end }
+        Drawn { faults: self.faults, client: ClientPlan { calls: self.calls }, end, is_all: self.is_all }
     }
 }

@@ -86,8 +86,11 @@ fn catalog(swarm: &Swarm) -> Vec<CatalogItem> {
 /// Draws, claims and reads, in one of the two loops, at one pace or in bursts.
 fn caller(swarm: &Swarm, shop: &Shop, number: u64) -> ClientPlan {
     let mut dice = Dice::new(swarm.seed, "plan caller", &[number]);
-    let taste =
-        Taste { reads: dice.pick(&[5, 20, 20, 50]), claims: dice.pick(&[0, 10, 40]), draws_max: dice.skewed(1, 100) };
+    let taste = Taste {
+        reads: dice.pick(&[0, 5, 20, 20, 50]),
+        claims: dice.pick(&[0, 10, 40]),
+        draws_max: dice.skewed(1, 100),
+    };
     let starts = if dice.percent(50) { closed(&mut dice, shop) } else { open(&mut dice, shop) };
     let calls = starts.into_iter().map(|start| {
         let what = taste.call(&mut dice, shop);
