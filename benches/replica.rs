@@ -118,6 +118,9 @@ fn replica(id: ReplicaId, voters: &[ReplicaId]) -> Replica {
         election_ticks: ELECTION_TICKS,
         election_seed: 1,
         boot_nonce: id.0,
+        messages_max: 64,
+        message_bytes_max: 256 << 10,
+        uncommitted_bytes_max: 16 << 20,
         snapshots: never,
         checkpoint_every: 1_024,
     };

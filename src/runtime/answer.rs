@@ -10,7 +10,9 @@ use crate::api::{Failure, NotApplied};
 /// the answer on, as the answers of one turn then travel together.
 ///
 /// Dropped without an answer, it says [`NotApplied::Draining`]: what was not answered when the node ended was not begun.
-pub(super) struct AnswerTo<T>(Option<Box<dyn FnOnce(Result<T, Failure>) + Send>>);
+pub(super) struct AnswerTo<T>(Option<Then<T>>);
+
+type Then<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
 
 impl<T> AnswerTo<T> {
     /// Hands the answer to `then`, once.
