@@ -53,13 +53,31 @@ fn policy(dice: &mut Dice, least: u64, most: u64) -> SnapshotPolicy {
 fn flow(swarm: &Swarm) -> FlowLimits {
     let usual = FlowLimits::default();
     let Some(mut dice) = swarm.on("flow") else { return usual };
+    let (messages_max, message_bytes_max) = (
+        dice.pick(&[1, 1, 2, 8, usual.messages_max, 4_096]),
+        dice.pick(&[0, 0, 1 << 10, usual.message_bytes_max, 1 << 20]),
+    );
+    // What waits, in a log or for one, must be done in the time that a healed core has, at some tens of small entries a second.
+    let small_messages = message_bytes_max <= 1 << 10;
+    let uncommitted = if small_messages {
+        [0, 0, 1 << 10, 4 << 10, 8 << 10]
+    } else {
+        [0, 0, 2 << 20, usual.uncommitted_bytes_max, 1 << 30]
+    };
+    let uncommitted_bytes_max = dice.pick(&uncommitted);
+    let entry_commands_max = dice.pick(&[1, 1, 2, 16, usual.entry_commands_max]);
+    let entry_bytes_max = dice.pick(&[0, 512, usual.entry_bytes_max, usual.entry_bytes_max]);
+    let small_entries = entry_commands_max <= 2 || entry_bytes_max <= 512;
+    let waiting =
+        if small_entries { [1, 2, 16, 32, 64, 128] } else { [1, 2, 16, 1_024, usual.pending_commands_max, 1 << 20] };
+    let pending_commands_max = dice.pick(&waiting);
     FlowLimits {
-        messages_max: dice.pick(&[1, 1, 2, 8, usual.messages_max, 4_096]),
-        message_bytes_max: dice.pick(&[0, 0, 1 << 10, usual.message_bytes_max, 1 << 20]),
-        uncommitted_bytes_max: dice.pick(&[0, 0, 2 << 20, usual.uncommitted_bytes_max, 1 << 30]),
-        entry_commands_max: dice.pick(&[1, 1, 2, 16, usual.entry_commands_max]),
-        entry_bytes_max: dice.pick(&[0, 512, usual.entry_bytes_max, usual.entry_bytes_max]),
-        pending_commands_max: dice.pick(&[1, 2, 16, 1_024, usual.pending_commands_max, 1 << 20]),
+        messages_max,
+        message_bytes_max,
+        uncommitted_bytes_max,
+        entry_commands_max,
+        entry_bytes_max,
+        pending_commands_max,
     }
 }
 
