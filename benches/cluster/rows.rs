@@ -48,14 +48,14 @@ const LATENCY: [(&str, &str); 5] = [
     ("max, ms", "max_us"),
 ];
 
-const BATCHED: &[&str] = &["--draws-per-key", "100", "--connections", "4", "--in-flight", "16"];
+const BATCHED: &[&str] = &["--draws-per-key", "100", "--connections", "4", "--in-flight", "32"];
 const SINGLE: &[&str] = &["--connections", "4", "--in-flight", "250"];
 
 /// All rows that go over a cluster.
 pub const ROWS: [Row; 10] = [
     Row {
         name: "batched",
-        what: "100 draws a key, 64 in flight on 4 connections",
+        what: "100 draws a key, 128 in flight on 4 connections",
         goal: "3,000,000 draws/s, p99 10 ms, 0.6 µs of CPU a draw",
         beside: Some("SCRIPTS=once100 ONCE100_CELLS=16,16,60000 redis.sh"),
         args: BATCHED,
