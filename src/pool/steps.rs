@@ -66,8 +66,11 @@ impl<'a> Names<'a> {
     }
 
     fn number(&self, id: &ItemId) -> Option<usize> {
-        let scanned = self.list.iter().take(SCANNED_NAMES_MAX).position(|name| *name == id);
-        scanned.or_else(|| self.beyond.get(id.as_str()).copied())
+        let scanned = &self.list[..self.list.len().min(SCANNED_NAMES_MAX)];
+        // The pool shares one name among all steps of an item, which says so without a look at its bytes.
+        let shared = scanned.iter().position(|name| name.is_shared_with(id));
+        let equal = || scanned.iter().position(|name| *name == id);
+        shared.or_else(equal).or_else(|| self.beyond.get(id.as_str()).copied())
     }
 
     fn code(&self, step: &Step) -> u16 {
