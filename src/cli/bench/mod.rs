@@ -1,10 +1,10 @@
 //! `tombola bench`: draws, claims or reads, in a closed loop or on a schedule, and what came of it.
 //!
-//! `--connections` × `--in-flight` workers make one request after another ([`load`]), each under a key of its own
-//! ([`workload`]), natively or over gRPC ([`grpc`]). Latency is a call's, retries included; in an open loop it counts from
+//! `--connections` × `--in-flight` workers make one request after another (`load`), each under a key of its own
+//! (`workload`), natively or over gRPC (`grpc`). Latency is a call's, retries included; in an open loop it counts from
 //! when the request was due. A closed loop offers less when the cluster is slow; read its tail accordingly.
 //!
-//! Nothing is printed before the books are balanced ([`books`]): what the workers were awarded, item by item, is what the
+//! Nothing is printed before the books are balanced (`books`): what the workers were awarded, item by item, is what the
 //! pool says it awarded meanwhile, the warm-up included. A request whose outcome stayed unknown is settled first, by
 //! sending it again under its key.
 //!
