@@ -18,7 +18,8 @@ pub(super) fn draw(swarm: &Swarm) -> Options {
         heartbeat_ticks: dice.pick(&[2, 2, 2, 1, 3]),
         election_ticks: dice.pick(&[10, 10, 10, 8, 15]),
         snapshots: snapshots(swarm),
-        snapshot_bytes_per_s: swarm.on("slow snapshots").map_or(8 << 20, |mut dice| dice.skewed(4 << 10, 1 << 20)),
+        // Whoever needs one at the end has it in time: a long run's body has some hundred KiB.
+        snapshot_bytes_per_s: swarm.on("slow snapshots").map_or(8 << 20, |mut dice| dice.skewed(16 << 10, 1 << 20)),
         flow: flow(swarm),
         limits: limits(swarm),
         network: Default::default(),
