@@ -106,7 +106,7 @@ pub enum FoundingWrite {
     Found(Snapshot),
 }
 
-/// What one redb transaction, hence one fsync, makes durable together or not at all.
+/// What becomes durable together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteSet {
     /// The replica's number of it; rises by one. 0 in a founding step.
@@ -115,8 +115,8 @@ pub struct WriteSet {
     pub entries: Vec<Entry>,
     /// The new hard state, if it changed.
     pub hard_state: Option<HardState>,
-    /// Term or vote change: the transaction is committed in two phases, so that a torn newest commit is an error on
-    /// open and not a silent return to the state before it.
+    /// Term or vote change: it is committed in two phases, so that a torn newest commit is an error on open and not a silent
+    /// return to the state before it.
     pub promise: bool,
     /// A step of founding.
     pub founding: Option<FoundingWrite>,

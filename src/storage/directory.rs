@@ -16,7 +16,7 @@ use std::{
 
 use redb::{StorageBackend, backends::FileBackend};
 
-use super::{OpenError, Progress, Store, StoreError, Wanted, create};
+use super::{JOURNAL_BYTES, OpenError, Progress, Store, StoreError, Wanted, create};
 use crate::{
     durable::{Identity, Recovered},
     types::{DiskId, ReplicaId},
@@ -82,7 +82,7 @@ fn create_store(directory: &Path, wanted: Wanted, disk: DiskId) -> Result<(), St
     let new = directory.join(STORE_NEW);
     let file = private_file().create_new(true).open(&new).map_err(|e| failed("create", &new, e))?;
     let synced = file.try_clone().map_err(|e| failed("create", &new, e))?;
-    create(FileBackend::new(file)?, Identity { cluster, shard, replica, disk })?;
+    create(FileBackend::new(file)?, Identity { cluster, shard, replica, disk }, JOURNAL_BYTES)?;
     synced.sync_all().map_err(|e| failed("sync", &new, e))?;
     fs::rename(&new, directory.join(STORE)).map_err(|e| failed("rename", &new, e))
 }

@@ -1,14 +1,15 @@
-//! The store: what a replica must not forget, in one redb file.
+//! The store: what a replica must not forget, in one file: redb's tables, and a journal before them.
 //!
-//! **What it promises.** [`Store::commit`] makes WriteSets durable, in order, all of them or none: one redb transaction,
-//! one fsync. What it reported durable is what [`Store::open`] gives back after any crash, checked: contiguous, within
+//! **What it promises.** [`Store::commit`] makes WriteSets durable, in order, all of them or none, nearly always with one
+//! fsync. What it reported durable is what [`Store::open`] gives back after any crash, checked: contiguous, within
 //! its ranges, every record under its own checksum. A store that cannot be shown to be whole is refused, and so is one of
 //! another cluster or replica, or in a format this build does not know. It is never mended and never begun anew: a
 //! replica that forgot a vote may vote twice.
 //!
 //! **How.** `durable` names what is kept, `schema` says where, `record` seals each value to its place, `check` holds the
-//! rules that writing and reading share. Term, vote, founding and snapshots are promises to others, so their transactions
-//! take redb's two-phase commit, and one fsync more. [`Store`] knows no file: its disk is any [`redb::StorageBackend`],
+//! rules that writing and reading share. What only lengthens the log goes to the `journal`, and in bulk from there to the
+//! tables; `layout` says where in the file the two lie. Term, vote, founding and snapshots are promises to others: they go to
+//! the tables at once, together with what the journal holds, by redb's two-phase commit, and one fsync more. [`Store`] knows no file: its disk is any [`redb::StorageBackend`],
 //! and so the simulator's, too. [`open`] is the door for production: a directory for each replica, locked by the
 //! operating system.
 //!
@@ -22,10 +23,10 @@
 //! **The first error is the last call.** After a failed fsync nobody knows what is on the disk, and asking again may be
 //! answered with a success that is not one. So every later call fails as well, and the node stops.
 //!
-//! **What it cannot notice.** A one-phase commit whose pages are damaged looks like one that power cut short, and redb
-//! takes the state before it. Damage to exactly the newest transaction, found at a restart, therefore loses it without
-//! a word, unless it held a promise. And one bit of the file stands under no checksum, the one that says which of the
-//! two newest transactions is the newer (bit 0 of byte 9): damage to it, after a stop that was not clean, can cost the newest
+//! **What it cannot notice.** The journal's last record, if it is damaged, looks like one that power cut short, and so does a
+//! one-phase commit to redb, which takes the state before it. Damage to exactly the newest commit, found at a restart,
+//! therefore loses it without a word, unless it held a promise. And one bit of the file stands under no checksum, the one
+//! that says which of the two newest transactions is the newer (bit 0 of byte 9 of redb's part): damage to it, after a stop that was not clean, can cost the newest
 //! one even if it held a promise, since that is how a two-phase commit looks that power cut off half way. Damage to anything older is
 //! noticed. Nothing catches a panic of redb over a damaged file, as the product ends at any panic: redb promises that a
 //! checked open reports damage instead, and the tests have found no byte that makes it break that.
@@ -38,6 +39,8 @@ mod check;
 mod clean;
 mod directory;
 mod error;
+mod journal;
+mod layout;
 mod progress;
 mod read;
 mod record;
@@ -48,6 +51,8 @@ mod write;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
@@ -62,14 +67,20 @@ use crate::{
     types::{ClusterId, Index, ReplicaId, ShardId},
 };
 use check::check_meta;
+use journal::Journal;
+use layout::{Front, Shared};
 use progress::{Meter, Metered};
-use schema::{ABOUT, CHUNKS, FORMAT, FORMAT_KEY, LOG, STATE, Slot, log_key};
+use schema::{CHUNKS, LOG, Round, STATE, Slot, log_key};
 use staging::Staged;
 use standing::Standing;
 use write::Writer;
 
 /// Most memory that redb may use for pages, in bytes. The store is read once; what is worth keeping is the end of the log.
 const CACHE_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of a store's journal: a thousand commits of few draws, or a second of many. A longer one makes what takes it over
+/// longer, and rarer.
+pub const JOURNAL_BYTES: u64 = 4 << 20;
 
 /// Whose store is wanted; everything of an [`Identity`] but the disk, which only the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +96,7 @@ pub struct Wanted {
 /// An open store.
 pub struct Store {
     database: Database,
+    journal: Journal,
     identity: Identity,
     /// Where it stands, as is durable.
     standing: Standing,
@@ -92,22 +104,26 @@ pub struct Store {
     failed: Option<String>,
 }
 
-/// Makes an empty store for `identity` on an empty backend.
+/// Makes an empty store for `identity` on an empty backend, with a journal of so many bytes, in whole pages of 4,096: see
+/// [`JOURNAL_BYTES`].
 ///
 /// A crash within leaves anything. So let it work under a name that [`Store::open`] is never given, sync, and rename.
-pub fn create<B: StorageBackend>(backend: B, identity: Identity) -> Result<(), StoreError> {
+pub fn create<B: StorageBackend>(backend: B, identity: Identity, journal_bytes: u64) -> Result<(), StoreError> {
+    let front = Front::new(journal_bytes)?;
     let bytes = backend.len().map_err(|source| StoreError::io("read the length of the new store", source))?;
     if bytes != 0 {
         return Err(StoreError::Refused(format!("a store is to be created over {bytes} bytes")));
     }
-    let database = builder().create_with_backend(backend)?;
+    let disk: Shared = Arc::new(backend);
+    front.write(&disk).map_err(|source| StoreError::io("write the new store", source))?;
+    let database = builder().create_with_backend(front.tables(disk))?;
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     {
-        let mut about = transaction.open_table(ABOUT)?;
-        about.insert(FORMAT_KEY, record::encode("about", &FORMAT_KEY, &FORMAT).as_slice())?;
         transaction.open_table(CHUNKS)?;
-        Writer::new(&transaction, &identity)?.put(Slot::Identity, &identity)?;
+        let mut writer = Writer::new(&transaction, &identity)?;
+        writer.put(Slot::Identity, &identity)?;
+        writer.put(Slot::Round, &Round::FIRST)?;
     }
     transaction.commit()?;
     Ok(database.close()?)
@@ -124,33 +140,41 @@ impl Store {
         progress: impl Fn(Progress) + Send + 'static,
     ) -> Result<(Self, Recovered), StoreError> {
         let bytes = backend.len().map_err(|source| StoreError::io("read the length of the store", source))?;
-        if bytes == 0 {
-            return Err(StoreError::Damaged("it is empty".into()));
-        }
         let meter = Meter::new(bytes, progress);
-        let backend = Metered { backend, meter: meter.clone() };
+        let disk: Shared = Arc::new(Metered { backend, meter: meter.clone() });
+        let front = Front::read(&disk)?;
         // redb trusts what was closed cleanly, and may panic if it should not have; so every page is checked as it is
         // opened. A check after that would find nothing: what can be mended without loss, such as the list of free
         // pages, is mended by then, and nothing else is.
-        let database = builder().set_check_integrity_on_open(!hooks::is_planted("m22")).create_with_backend(backend)?;
+        let mut builder = builder();
+        builder.set_check_integrity_on_open(!hooks::is_planted("m22"));
+        let database = builder.create_with_backend(front.tables(disk.clone()))?;
         meter.begin(Phase::Loading);
         let reading = database.begin_read()?;
-        read::check_format(&reading)?;
         let identity = read::check_identity(&reading, wanted)?;
-        let (recovered, standing) = read::recover(&reading, identity)?;
+        let round = read::round(&reading, identity.shard)?;
+        let journal = Journal::open(disk, front.journal(), identity.disk, round)?;
+        let (recovered, standing) = read::recover(&reading, journal.journaled(), identity)?;
         drop(reading);
+        let mut store = Self { database, journal, identity, standing, failed: None };
+        // A sync that failed may have left what can be read and is not durable. So whatever was read is written once more
+        // before anybody relies on it.
+        if !store.journal.is_empty() {
+            hooks::sometimes("journal_recovered");
+            store.write_tables(&[])?;
+        }
         meter.end();
-        Ok((Self { database, identity, standing, failed: None }, recovered))
+        Ok((store, recovered))
     }
 
     /// Reads back all that the store holds.
     pub fn load(&self) -> Result<Recovered, StoreError> {
         self.check_failed()?;
-        let (recovered, _) = read::recover(&self.database.begin_read()?, self.identity)?;
+        let (recovered, _) = read::recover(&self.database.begin_read()?, self.journal.journaled(), self.identity)?;
         Ok(recovered)
     }
 
-    /// Makes the WriteSets durable: in order, in one transaction, all or none. Returns once they are.
+    /// Makes the WriteSets durable: in order, all or none. Returns once they are.
     ///
     /// An error is final, whatever it is, and whether they are durable is then unknown: every later call fails.
     pub fn commit(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
@@ -164,13 +188,7 @@ impl Store {
             if hooks::is_planted("m21") {
                 store.cut_log_early(sets)?;
             }
-            let mut standing = store.standing.clone();
-            store.transact(sets.iter().any(is_promise), |transaction| {
-                let mut writer = Writer::new(transaction, &store.identity)?;
-                sets.iter().try_for_each(|set| writer.write(&mut standing, set))
-            })?;
-            store.standing = standing;
-            Ok(())
+            store.write(sets)
         })
     }
 
@@ -274,6 +292,37 @@ impl Store {
         self.transact(false, begin).map(Staged::new)
     }
 
+    /// Writes to the journal what belongs there and finds room, and anything else to the tables.
+    fn write(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
+        if let Some(tail) = self.standing.lengthened(sets)? {
+            if self.journal.append(sets)? {
+                self.standing.set_tail(tail);
+                return Ok(());
+            }
+            hooks::sometimes("journal_full");
+        }
+        self.write_tables(sets)
+    }
+
+    /// Writes to the tables: first what the journal holds, then these. In two phases if the journal is not to be believed
+    /// any more, since a silent return to the state before would find it overwritten.
+    fn write_tables(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
+        let is_folded = !self.journal.is_empty();
+        let mut standing = self.standing.clone();
+        self.transact(is_folded || sets.iter().any(is_promise), |transaction| {
+            let mut writer = Writer::new(transaction, &self.identity)?;
+            if is_folded {
+                writer.fold(self.standing.founded()?, &self.journal)?;
+            }
+            sets.iter().try_for_each(|set| writer.write(&mut standing, set))
+        })?;
+        if is_folded {
+            self.journal.begin_round();
+        }
+        self.standing = standing;
+        Ok(())
+    }
+
     /// Fills a transaction and commits it. If filling it fails, nothing of it is written.
     fn transact<T>(
         &self,
@@ -290,19 +339,14 @@ impl Store {
         Ok(filled)
     }
 
-    /// The planted bug m20: the entries in a transaction of their own, then what raft promised.
+    /// The planted bug m20: the entries in a commit of their own, then what raft promised.
     fn commit_halves(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
         let entries = |set: &WriteSet| WriteSet { hard_state: None, ..set.clone() };
         let promises = |set: &WriteSet| WriteSet { entries: Vec::new(), ..set.clone() };
-        let mut standing = self.standing.clone();
         for half in [sets.iter().map(entries).collect::<Vec<_>>(), sets.iter().map(promises).collect()] {
-            self.transact(half.iter().any(is_promise), |transaction| {
-                let mut writer = Writer::new(transaction, &self.identity)?;
-                half.iter().try_for_each(|set| writer.write(&mut standing, set))
-            })?;
+            self.write(&half)?;
             hooks::crash_point("in_commit");
         }
-        self.standing = standing;
         Ok(())
     }
 

@@ -8,9 +8,10 @@ use super::{
     Wanted,
     check::{Broken, Tail, check_founders, check_snapshot},
     error::StoreError,
+    journal::Journaled,
     record,
     schema::{
-        ABOUT, Begun, Body, CHUNKS, FORMAT, FORMAT_KEY, LOG, LogKey, Newest, STATE, Slot, StateKey, chunk_key, log_key,
+        Begun, Body, CHUNKS, LOG, LogKey, Newest, Round, STATE, Slot, StateKey, chunk_key, log_key,
     },
     standing::{Founded, Standing},
 };
@@ -18,18 +19,6 @@ use crate::{
     durable::{Entry, Founders, HardState, Identity, Recovered, RecoveredLog, RecoveredState, Snapshot},
     types::{Genesis, Index, ShardId},
 };
-
-/// Is the file in a format that this build reads?
-pub(super) fn check_format(reading: &ReadTransaction) -> Result<(), StoreError> {
-    let about = reading.open_table(ABOUT)?;
-    let Some(format) = about.get(FORMAT_KEY)? else {
-        return Err(StoreError::Damaged("it does not say its format".into()));
-    };
-    match record::decode("about", &FORMAT_KEY, format.value())? {
-        FORMAT => Ok(()),
-        other => Err(StoreError::Format { found: other.to_string() }),
-    }
-}
 
 /// Is it the store that was asked for?
 pub(super) fn check_identity(reading: &ReadTransaction, wanted: Wanted) -> Result<Identity, StoreError> {
@@ -49,22 +38,37 @@ pub(super) fn check_identity(reading: &ReadTransaction, wanted: Wanted) -> Resul
     Ok(found)
 }
 
-/// Reads all that the store holds for the shard of `identity`; and where the store stands with it, to go on from there.
-pub(super) fn recover(reading: &ReadTransaction, identity: Identity) -> Result<(Recovered, Standing), StoreError> {
+/// The journal's round that goes with the tables.
+pub(super) fn round(reading: &ReadTransaction, shard: ShardId) -> Result<Round, StoreError> {
+    present(&reading.open_table(STATE)?, shard, Slot::Round)
+}
+
+/// Reads all that the store holds for the shard of `identity`, in its tables and its journal; and where the store stands with
+/// it, to go on from there.
+pub(super) fn recover(
+    reading: &ReadTransaction,
+    journaled: &Journaled,
+    identity: Identity,
+) -> Result<(Recovered, Standing), StoreError> {
     let (state, standing) = if get::<Genesis>(&reading.open_table(STATE)?, identity.shard, Slot::Genesis)?.is_some() {
-        let (log, founded) = recover_log(reading, &identity)?;
+        let (log, founded) = recover_log(reading, journaled, &identity)?;
         (RecoveredState::Founded(log), Standing::Founded(Box::new(founded)))
     } else {
-        let prepared = recover_unfounded(reading, &identity)?;
+        let prepared = recover_unfounded(reading, journaled, &identity)?;
         (RecoveredState::Unfounded { prepared: prepared.clone() }, Standing::Unfounded(prepared))
     };
     Ok((Recovered { identity, state }, standing))
 }
 
-fn recover_unfounded(reading: &ReadTransaction, identity: &Identity) -> Result<Option<Founders>, StoreError> {
+fn recover_unfounded(
+    reading: &ReadTransaction,
+    journaled: &Journaled,
+    identity: &Identity,
+) -> Result<Option<Founders>, StoreError> {
     let state = reading.open_table(STATE)?;
     let shard = identity.shard;
-    let is_empty = get::<HardState>(&state, shard, Slot::HardState)?.is_none()
+    let is_empty = journaled.is_empty()
+        && get::<HardState>(&state, shard, Slot::HardState)?.is_none()
         && get::<Newest>(&state, shard, Slot::Newest)?.is_none()
         && reading.open_table(LOG)?.is_empty()?;
     if !is_empty {
@@ -77,7 +81,11 @@ fn recover_unfounded(reading: &ReadTransaction, identity: &Identity) -> Result<O
     Ok(prepared)
 }
 
-fn recover_log(reading: &ReadTransaction, identity: &Identity) -> Result<(RecoveredLog, Founded), StoreError> {
+fn recover_log(
+    reading: &ReadTransaction,
+    journaled: &Journaled,
+    identity: &Identity,
+) -> Result<(RecoveredLog, Founded), StoreError> {
     let state = reading.open_table(STATE)?;
     let shard = identity.shard;
     let newest: Newest = present(&state, shard, Slot::Newest)?;
@@ -86,12 +94,15 @@ fn recover_log(reading: &ReadTransaction, identity: &Identity) -> Result<(Recove
         body.push(Bytes::copy_from_slice(chunk));
         Ok(())
     })?;
+    let in_tables = present(&state, shard, Slot::HardState)?;
+    let mut entries = entries(reading, shard, &newest)?;
+    entries.extend(journaled.entries.iter().cloned());
     let log = RecoveredLog {
         genesis: present(&state, shard, Slot::Genesis)?,
-        hard_state: present(&state, shard, Slot::HardState)?,
+        hard_state: journaled.hard_state.unwrap_or(in_tables),
         snapshot: Snapshot { meta: newest.meta.clone(), body },
         truncated: newest.truncated,
-        entries: entries(reading, shard, &newest)?,
+        entries,
     };
     let tail = check_log(identity, &newest, &log).map_err(StoreError::Damaged)?;
     Ok((log, Founded { tail, newest, staged: None }))

@@ -10,7 +10,8 @@ use crate::{codec, hooks};
 
 const CRC_BYTES: usize = 4;
 
-fn checksum<K: Serialize>(table: &str, key: &K, body: &[u8]) -> u32 {
+/// The checksum of a body in this place.
+pub(super) fn checksum<K: Serialize>(table: &str, key: &K, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(table.as_bytes());
     hasher.update(&codec::encode(key));

@@ -1,4 +1,4 @@
-//! What lies where in the redb file.
+//! What lies where in redb's tables.
 //!
 //! Every key begins with the shard, so that many groups can share a file, and its fsync, one day. Every value is a record
 //! (see [`super::record`]): a checksum, then bytes of [`crate::codec`]. Formats are append-only: a change that an older
@@ -13,12 +13,7 @@ use crate::{
 };
 
 /// The format that this build writes, and the only one it reads.
-pub(super) const FORMAT: u32 = 1;
-
-/// About the file itself: [`FORMAT_KEY`] and nothing else so far.
-pub(super) const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
-/// Key in [`ABOUT`] of the format, a `u32`.
-pub(super) const FORMAT_KEY: &str = "format";
+pub(super) const FORMAT: u32 = 2;
 
 /// (shard, [`Slot`]) to what there is one of.
 pub(super) const STATE: TableDefinition<StateKey, &[u8]> = TableDefinition::new("state");
@@ -50,6 +45,8 @@ pub(super) enum Slot {
     Newest = 4,
     /// [`Begun`]; gone once it is the newest snapshot.
     Begun = 5,
+    /// [`Round`].
+    Round = 6,
 }
 
 impl Slot {
@@ -72,6 +69,16 @@ impl Body {
     pub(super) fn next(self) -> Self {
         Self(self.0 + 1)
     }
+}
+
+/// Counts how often the tables took over what the journal held. What the journal holds of this round comes after what the
+/// tables hold; what it holds of earlier ones is in them, or has been overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Round(pub(super) u64);
+
+impl Round {
+    /// A new store's.
+    pub(super) const FIRST: Self = Self(1);
 }
 
 /// The newest snapshot and the log that goes with it. One record, so that both change at once. What is in the tables and

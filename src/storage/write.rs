@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     check::{Tail, check_founders, check_meta, check_snapshot},
     error::StoreError,
+    journal::Journal,
     read, record,
     schema::{Begun, Body, LOG, LogKey, Newest, STATE, Slot, StateKey, log_key},
     staging,
@@ -63,6 +64,21 @@ impl<'t> Writer<'t> {
                 Err(StoreError::Refused("entries, a hard state or a snapshot before the founding".into()))
             }
         }
+    }
+
+    /// Takes over what the journal holds. It was checked when it went there.
+    pub(super) fn fold(&mut self, founded: &Founded, journal: &Journal) -> Result<(), StoreError> {
+        self.insert(founded.newest.log, &journal.journaled().entries)?;
+        self.put(Slot::HardState, &founded.tail.hard_state)?;
+        self.put(Slot::Round, &journal.next_round())
+    }
+
+    fn insert(&mut self, log: Body, entries: &[Entry]) -> Result<(), StoreError> {
+        for entry in entries {
+            let key = log_key(self.identity.shard, log, entry.index);
+            self.log.insert(key, record::encode("log", &key, entry).as_slice())?;
+        }
+        Ok(())
     }
 
     fn prepare(&mut self, standing: &mut Standing, founders: &Founders) -> Result<(), StoreError> {
@@ -147,12 +163,8 @@ impl<'t> Writer<'t> {
         if first.index <= founded.tail.last.0 {
             self.remove_from(founded, first.index)?;
         }
-        for entry in entries {
-            founded.tail.append(entry).map_err(StoreError::Refused)?;
-            let key = log_key(self.identity.shard, founded.newest.log, entry.index);
-            self.log.insert(key, record::encode("log", &key, entry).as_slice())?;
-        }
-        Ok(())
+        entries.iter().try_for_each(|entry| founded.tail.append(entry)).map_err(StoreError::Refused)?;
+        self.insert(founded.newest.log, entries)
     }
 
     /// Removes the entries at and above `first`, which is not above the last one.

@@ -256,14 +256,24 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Does something, some time later, unless the process is gone meanwhile.
+    /// Does something, some time later. If the process is gone meanwhile, it never comes back: an error would be one more
+    /// thing that the process sees, and ends by itself, before it is taken away.
     async fn run<T>(&self, what: impl FnOnce(&mut Image) -> Result<T, String>) -> Result<T, PersistError> {
         tokio::task::yield_now().await;
-        let mut image = self.disk.image();
-        if image.fails || image.incarnation != self.incarnation {
-            return Err(PersistError("unplugged".to_owned()));
+        match self.run_alive(what) {
+            Some(result) => result.map_err(PersistError),
+            None => std::future::pending().await,
         }
-        what(&mut image).map_err(PersistError)
+    }
+
+    /// Does something at once; `None` if the process is gone.
+    fn run_alive<T>(&self, what: impl FnOnce(&mut Image) -> Result<T, String>) -> Option<Result<T, String>> {
+        let mut image = self.disk.image();
+        match image.incarnation == self.incarnation {
+            true if image.fails => Some(Err("unplugged".to_owned())),
+            true => Some(what(&mut image)),
+            false => None,
+        }
     }
 
     async fn pass(&self, what: Held) {
