@@ -47,7 +47,7 @@ mutants! {
     m16 "sampling by remainder, without rejection; the model is told" draw;
     m17 "the entry after a snapshot is lost" digest ledger;
     m18 "the store keeps an old suffix on conflict" ledger promise digest raft stopped;
-    m19 "commits are not durable" promise durable raft;
+    m19 "commits are not durable" promise durable raft stopped;
     m20 "entries and hard state in two transactions" promise raft stopped;
     m21 "the log is cut before the snapshot is in" durable panic promise raft stopped;
     m22 "neither checksums nor integrity are looked at when a node starts" digest ledger promise panic;
@@ -69,6 +69,8 @@ mutants! {
     m40 "who is told of a failure leaves a place taken" bounds;
     m41 "a request without a key gets another one each time it is sent" phantom once stock;
     m42 "who waited last leaves the queue standing" live;
+    m43 "records of the journal's earlier rounds are taken, too" promise panic stopped;
+    m44 "a new round of the journal has the number of the one before" promise panic stopped;
 }
 
 /// The one of that id.

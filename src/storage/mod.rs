@@ -383,6 +383,16 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    /// A store that is closed in peace holds all in its tables, where damage to any of it is noticed.
+    fn drop(&mut self) {
+        if self.failed.is_none() && !self.journal.is_empty() {
+            // What stays in the journal is durable, and the next start takes it over.
+            let _ = self.write_tables(&[]);
+        }
+    }
+}
+
 /// Does it carry nothing but its number?
 fn is_empty(set: &WriteSet) -> bool {
     set.entries.is_empty() && set.hard_state.is_none() && set.founding.is_none() && set.snapshot.is_none()

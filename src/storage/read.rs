@@ -10,9 +10,7 @@ use super::{
     error::StoreError,
     journal::Journaled,
     record,
-    schema::{
-        Begun, Body, CHUNKS, LOG, LogKey, Newest, Round, STATE, Slot, StateKey, chunk_key, log_key,
-    },
+    schema::{Begun, Body, CHUNKS, LOG, LogKey, Newest, Round, STATE, Slot, StateKey, chunk_key, log_key},
     standing::{Founded, Standing},
 };
 use crate::{

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io};
 use super::image::{Image, PAGE_BYTES, PAGE_SECTORS, Page, SECTOR_BYTES, pages};
 use crate::{chance, plan::Keep};
 
-/// Length of redb's header, which names the newest commit.
+/// Length of redb's header, which names the newest commit; longer than what the store's front page says.
 const HEADER_BYTES: usize = 320;
 
 /// A file.
@@ -19,8 +19,12 @@ pub struct File {
     dirty: BTreeSet<usize>,
     /// So is its length.
     is_length_dirty: bool,
-    /// The pages, but for the header's, that the last sync made durable which had any.
-    newest: Vec<usize>,
+    /// The page at which redb's part begins, with its header. Before it lies the store's journal.
+    tables: usize,
+    /// The pages of the journal that the last sync made durable which had any.
+    newest_record: Vec<usize>,
+    /// The same of redb's pages, but for its header.
+    newest_commit: Vec<usize>,
 }
 
 /// What a power cut left.
@@ -41,15 +45,20 @@ pub struct Left {
 pub enum Part {
     /// Nothing is there.
     Nothing,
-    /// redb's header.
+    /// The store's front page, or redb's header.
     Header,
-    /// A page that the newest commit wrote.
+    /// A page that the newest commit to the journal wrote, or the newest to the tables.
     Newest,
     /// Another page: of an older commit, or free.
     Older,
 }
 
 impl File {
+    /// An empty one, in which redb's part will begin at this page.
+    pub fn new(tables: usize) -> Self {
+        Self { tables, ..Self::default() }
+    }
+
     pub fn len(&self) -> usize {
         self.now.len()
     }
@@ -92,8 +101,12 @@ impl File {
         for page in &dirty {
             self.durable.set_page(*page, self.now.page(*page));
         }
-        if dirty.iter().any(|page| *page != 0) {
-            self.newest = dirty.into_iter().filter(|page| *page != 0).collect();
+        let of = |is_of: &dyn Fn(usize) -> bool| dirty.iter().copied().filter(|page| is_of(*page)).collect::<Vec<_>>();
+        let (record, commit) = (of(&|page| page < self.tables), of(&|page| page > self.tables));
+        for (newest, written) in [(&mut self.newest_record, record), (&mut self.newest_commit, commit)] {
+            if !written.is_empty() {
+                *newest = written;
+            }
         }
     }
 
@@ -130,14 +143,16 @@ impl File {
         left
     }
 
-    /// A bit of a durable byte in use flips, as `at` says: one in four in the header, one in four in what the newest
-    /// commit wrote, one in four in what it did not write, if there is such a thing.
+    /// A bit of a durable byte in use flips, as `at` says: one in four in a header, one in four in what the newest commit to
+    /// the journal or the tables wrote, one in four in what neither did, if there is such a thing.
     pub fn rot(&mut self, at: u64) -> (Part, u64) {
         let used = self.durable.used();
-        let (newest, older): (Vec<_>, Vec<_>) = used.iter().copied().partition(|page| self.newest.contains(page));
+        let is_newest = |page: &usize| self.newest_record.contains(page) || self.newest_commit.contains(page);
+        let (newest, older): (Vec<_>, Vec<_>) = used.iter().copied().partition(is_newest);
+        let headers: Vec<_> = used.iter().copied().filter(|page| *page == 0 || *page == self.tables).collect();
         let (kind, bit, choice) = (at % 4, (at / 4 % 8) as u8, at / 32);
         let (pages, page_bytes) = match kind {
-            0 => (&used[..used.len().min(1)], HEADER_BYTES),
+            0 => (&headers[..], HEADER_BYTES),
             1 if !newest.is_empty() => (&newest[..], PAGE_BYTES),
             3 if !older.is_empty() => (&older[..], PAGE_BYTES),
             _ => (&used[..], PAGE_BYTES),
@@ -149,9 +164,9 @@ impl File {
         if !self.dirty.contains(&(at / PAGE_BYTES)) {
             self.now.set_page(at / PAGE_BYTES, self.durable.page(at / PAGE_BYTES));
         }
-        let part = match at {
-            0..HEADER_BYTES => Part::Header,
-            _ if newest.contains(&(at / PAGE_BYTES)) => Part::Newest,
+        let part = match at / PAGE_BYTES {
+            page if headers.contains(&page) && at % PAGE_BYTES < HEADER_BYTES => Part::Header,
+            page if newest.contains(&page) => Part::Newest,
             _ => Part::Older,
         };
         (part, at as u64)

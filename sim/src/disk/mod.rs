@@ -149,15 +149,27 @@ impl Disk {
 
     fn open_store(&self, incarnation: u64, wanted: Wanted, new_disk: DiskId) -> Result<(Store, Recovered), StoreError> {
         if self.platter().store.is_none() {
-            self.platter().new = Some(File::default());
+            let new = File::new(1 + self.journal_pages());
+            self.platter().new = Some(new);
             let new = Handle::new(self.clone(), incarnation, backend::Name::New);
             let Wanted { cluster, shard, replica } = wanted;
-            storage::create(new.clone(), Identity { cluster, shard, replica, disk: new_disk })?;
+            storage::create(
+                new.clone(),
+                Identity { cluster, shard, replica, disk: new_disk },
+                (self.journal_pages() * image::PAGE_BYTES) as u64,
+            )?;
             new.sync_and_rename().map_err(|source| failed("make the store", source))?;
         }
         let handle = Handle::new(self.clone(), incarnation, backend::Name::Store);
         handle.sync_directory().map_err(|source| failed("sync the directory", source))?;
         Store::open(handle, wanted, |_| {})
+    }
+
+    /// A short journal is taken over often, a long one grows; one of a single page holds one record.
+    fn journal_pages(&self) -> usize {
+        let platter = self.platter();
+        let lengths = [1, 5, 20, 100];
+        lengths[chance::number(platter.seed, "length of the journal", &[platter.node.0]) as usize % lengths.len()]
     }
 
     fn begin_life(&self, incarnation: u64) {

@@ -21,7 +21,7 @@ struct Tape {
 impl Tape {
     fn of(acts: &[Act]) -> Self {
         let disk = Disk::default();
-        create(disk.clone(), identity()).unwrap();
+        create(disk.clone(), identity(), SHORT_JOURNAL_BYTES).unwrap();
         assert!(disk.is_synced(), "a store is durable before it takes its name");
         let created = disk.image();
         disk.record();
@@ -159,7 +159,7 @@ impl Directory {
             if let Some(at) = cut {
                 self.new.fail(disk::Failure { at, is_lasting: true, kind: std::io::ErrorKind::Other });
             }
-            create(self.new.clone(), identity())?;
+            create(self.new.clone(), identity(), SHORT_JOURNAL_BYTES)?;
             self.store = Some(self.new.clone());
         }
         Store::open(self.store.clone().unwrap(), wanted(), |_| {})

@@ -5,6 +5,7 @@ use super::{
     life::{Act, Content, life},
     *,
 };
+use crate::codec;
 
 /// A cleanly closed store, and what it holds.
 fn closed() -> (Image, Recovered) {
@@ -54,7 +55,6 @@ fn assert_noticed(record: &[u8]) {
 #[test]
 fn a_flipped_byte_in_any_table_is_noticed() {
     let shard = ShardId::FIRST;
-    assert_noticed(&record::encode("about", &FORMAT_KEY, &FORMAT));
     assert_noticed(&record::encode("state", &Slot::Identity.key(shard), &identity()));
     assert_noticed(&record::encode("state", &Slot::Genesis.key(shard), &founding(100).meta.genesis()));
     assert_noticed(&record::encode("state", &Slot::HardState.key(shard), &hard_state(2, 1, 4)));
@@ -78,9 +78,12 @@ fn raft_rs_27_a_flipped_bit_anywhere_is_noticed_or_does_not_matter() {
     let mut noticed = 0;
     // The file's header bit by bit, save the byte that says which of the two newest states is the newest; then a bit
     // in every sixteenth byte of what is not empty.
-    let header = (0..HEADER * 8).filter(|bit| bit / 8 != GOD_BYTE);
-    let pages = (HEADER..bytes.len()).step_by(16).filter(|&at| bytes[at] != 0).map(|at| at * 8 + at / 16 % 8);
-    for bit in header.chain(pages) {
+    let front = 0..64 * 8;
+    let header = (REDB * 8..HEADER * 8).filter(|bit| bit / 8 != GOD_BYTE);
+    let journal = PAGE_BYTES as usize..REDB;
+    let pages =
+        journal.chain(HEADER..bytes.len()).step_by(16).filter(|&at| bytes[at] != 0).map(|at| at * 8 + at / 16 % 8);
+    for bit in front.chain(header).chain(pages) {
         let mut damaged = image.clone();
         damaged.flip(bit / 8, 1 << (bit % 8));
         match open_image(damaged) {
@@ -95,10 +98,10 @@ fn raft_rs_27_a_flipped_bit_anywhere_is_noticed_or_does_not_matter() {
 }
 
 /// The bytes to damage of a file that is too large for all of them: of every page's head, where its structure is, and
-/// some of its body.
+/// some of its body; of the journal and of the tables.
 fn sample(image: &Image) -> impl Iterator<Item = usize> {
     let bytes = image.all();
-    (HEADER..bytes.len()).filter(move |&at| {
+    (PAGE_BYTES as usize..REDB).chain(HEADER..bytes.len()).filter(move |&at| {
         let is_head = at % 4096 < 24 && mix(1, at).is_multiple_of(6);
         bytes[at] != 0 && (is_head || mix(2, at).is_multiple_of(8192))
     })
@@ -142,11 +145,13 @@ fn a_flipped_byte_of_a_page_costs_the_newest_commit_at_most_and_none_that_holds_
     assert!(lost > 0, "it must happen, or this shows nothing");
 }
 
-/// Bytes of redb's header.
-const HEADER: usize = 320;
-
-/// Byte of redb's header that holds its flags, among them which of two slots has the newest commit. No checksum covers it.
-const GOD_BYTE: usize = 9;
+/// Where redb's part begins.
+const REDB: usize = (PAGE_BYTES + SHORT_JOURNAL_BYTES) as usize;
+/// End of redb's header.
+const HEADER: usize = REDB + 320;
+/// The byte of redb's header that holds its flags, among them which of two slots has the newest commit. No checksum covers
+/// it.
+const GOD_BYTE: usize = REDB + 9;
 
 #[test]
 fn a_damaged_flag_byte_costs_at_most_the_newest_commit() {
@@ -175,7 +180,7 @@ fn one_bit_of_the_header_and_no_other_can_cost_a_promise_in_silence() {
     let whole = open_image(image.clone()).unwrap();
     assert_eq!(log_of(&whole).hard_state, hard_state(3, 2, 4));
     let mut silent = Vec::new();
-    for bit in 0..HEADER * 8 {
+    for bit in (0..64 * 8).chain(REDB * 8..HEADER * 8) {
         let mut damaged = image.clone();
         damaged.flip(bit / 8, 1 << (bit % 8));
         match open_image(damaged) {
@@ -188,31 +193,32 @@ fn one_bit_of_the_header_and_no_other_can_cost_a_promise_in_silence() {
     assert_eq!(silent, [(GOD_BYTE * 8, hard_state(2, 1, 4))]);
 }
 
-/// A store that lost power right after `last` was acknowledged, with one byte of `record` flipped.
-fn damaged_newest(last: WriteSet, record: &[u8]) -> Result<Recovered, StoreError> {
+/// A store that lost power right after `last` was acknowledged, with one byte flipped where these were written last.
+fn damaged_newest(last: WriteSet, written: &[u8]) -> Result<Recovered, StoreError> {
     let mut image = stopped_after(last);
-    image.flip(position(&image, record) + record.len() / 2, 1);
+    image.flip(position(&image, written) + written.len() / 2, 1);
     open_image(image)
 }
 
 #[test]
 fn raft_rs_26_the_newest_commit_is_lost_in_silence_unless_it_held_a_promise() {
-    let record = |key, value: &HardState| record::encode("state", &key, value);
-    let key = Slot::HardState.key(ShardId::FIRST);
     // Documented in the module's essay and in raft-rs.md 26: a hint, and nobody was promised anything.
     let hint = hard_state(2, 1, 6);
-    let recovered = damaged_newest(commit_to(9, hint), &record(key, &hint)).unwrap();
+    let recovered = damaged_newest(commit_to(9, hint), &codec::encode(&hint)).unwrap();
     assert_eq!(log_of(&recovered).hard_state, hard_state(2, 1, 4), "the state before");
     let vote = hard_state(3, 2, 4);
-    assert_eq!(damaged_newest(promise(9, vote), &record(key, &vote)).unwrap_err().code(), "STORE_DAMAGED");
+    assert_eq!(damaged_newest(promise(9, vote), &codec::encode(&vote)).unwrap_err().code(), "STORE_DAMAGED");
 }
 
 #[test]
 fn damage_to_what_is_older_than_the_newest_commit_is_noticed() {
     let entry = &entries(3..=3, 2, 64)[0];
-    let old = record::encode("log", &schema::log_key(ShardId::FIRST, Body::FOUNDING, entry.index), entry);
+    let in_journal = codec::encode(entry);
+    let in_tables = record::encode("log", &schema::log_key(ShardId::FIRST, Body::FOUNDING, entry.index), entry);
     let hint = commit_to(9, hard_state(2, 1, 6));
-    assert_eq!(damaged_newest(hint, &old).unwrap_err().code(), "STORE_DAMAGED");
+    assert_eq!(damaged_newest(hint, &in_journal).unwrap_err().code(), "STORE_DAMAGED");
+    let vote = promise(9, hard_state(3, 2, 4));
+    assert_eq!(damaged_newest(vote, &in_tables).unwrap_err().code(), "STORE_DAMAGED");
 }
 
 #[test]
@@ -255,7 +261,7 @@ proptest::proptest! {
 
     #[test]
     fn any_bytes_that_begin_like_a_store_are_refused(
-        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20_000), begins in 9usize..HEADER
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20_000), begins in 24usize..HEADER
     ) {
         let (image, recovered) = closed();
         open_anything([image.bytes(0..begins), bytes].concat().into(), &recovered)?;
@@ -291,7 +297,7 @@ proptest::proptest! {
 fn forged(forge: impl FnOnce(&WriteTransaction)) -> StoreError {
     let disk = Disk::default();
     drop(with_log(&disk));
-    let database = builder().create_with_backend(disk.clone()).unwrap();
+    let database = tables_of(&disk);
     let transaction = database.begin_write().unwrap();
     forge(&transaction);
     transaction.commit().unwrap();
@@ -355,20 +361,23 @@ fn raft_rs_22_what_cannot_have_been_written_is_refused_at_load() {
     assert_forgery_noticed("log", |t| {
         t.delete_table(schema::LOG).unwrap();
     });
-    assert_forgery_noticed("it does not say its format", |t| {
-        t.open_table(ABOUT).unwrap().remove(FORMAT_KEY).unwrap();
-    });
 }
 
 #[test]
 fn another_format_is_refused_by_name() {
-    let error = forged(|t| {
-        let record = record::encode("about", &FORMAT_KEY, &2u32);
-        t.open_table(ABOUT).unwrap().insert(FORMAT_KEY, record.as_slice()).unwrap();
-    });
+    let (mut image, _) = closed();
+    let mut front = image.bytes(0..20);
+    front[8] = 3;
+    image.write(0, &front);
+    image.write(20, &record::checksum("front", &(), &front).to_le_bytes());
+    let error = open_image(image).unwrap_err();
     assert_eq!(error.code(), "STORE_FORMAT");
-    assert!(error.to_string().contains("format 2; tombola"), "{error}");
-    assert!(error.to_string().contains("reads formats 1 to 1"), "{error}");
+    assert!(error.to_string().contains("format 3; tombola"), "{error}");
+    assert!(error.to_string().contains("reads formats 2 to 2"), "{error}");
+    // What stands behind its front page was the whole file once.
+    let (image, _) = closed();
+    let error = open_image(image.bytes(REDB..image.len()).into()).unwrap_err();
+    assert!(error.to_string().contains("format 1; tombola"), "{error}");
 }
 
 #[test]
@@ -393,6 +402,6 @@ fn anothers_store_is_refused_by_name() {
 fn creating_over_something_is_refused() {
     let (image, _) = closed();
     let disk = Disk::holding(image.clone());
-    assert_eq!(create(disk.clone(), identity()).unwrap_err().code(), "STORE_REFUSED");
+    assert_eq!(create(disk.clone(), identity(), JOURNAL_BYTES).unwrap_err().code(), "STORE_REFUSED");
     assert_eq!(disk.image(), image);
 }

@@ -319,7 +319,7 @@ fn raft_rs_22_a_snapshot_and_a_log_that_do_not_agree_are_refused_at_load() {
     let forged = |newest: Newest, why: &str| {
         let (disk, store) = after(&[]);
         drop(store);
-        let database = builder().create_with_backend(disk.clone()).unwrap();
+        let database = tables_of(&disk);
         let transaction = database.begin_write().unwrap();
         let key = Slot::Newest.key(ShardId::FIRST);
         let record = record::encode("state", &key, &newest);

@@ -9,6 +9,7 @@ mod failure;
 mod flip;
 mod formats;
 mod image;
+mod journal;
 mod life;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use sha2::Digest;
 
 use self::{disk::Disk, image::Image, life::Model};
 use super::{
+    layout::PAGE_BYTES,
     schema::{Begun, Body, Newest},
     *,
 };
@@ -103,9 +105,12 @@ fn commit_to(number: u64, hard_state: HardState) -> WriteSet {
     WriteSet { number, hard_state: Some(hard_state), ..WriteSet::default() }
 }
 
+/// A journal that is full after a few commits.
+const SHORT_JOURNAL_BYTES: u64 = 8 * PAGE_BYTES;
+
 /// A store that was created on `disk`, and nothing more.
 fn created(disk: &Disk) -> Store {
-    create(disk.clone(), identity()).unwrap();
+    create(disk.clone(), identity(), SHORT_JOURNAL_BYTES).unwrap();
     opened(disk).0
 }
 
@@ -119,6 +124,13 @@ fn with_log(disk: &Disk) -> Store {
     store.commit(&[prepare(), found(100), promise(1, hard_state(2, 1, 1))]).unwrap();
     store.commit(&[append(2, entries(2..=6, 2, 64)), commit_to(3, hard_state(2, 1, 4))]).unwrap();
     store
+}
+
+/// redb's part of a store, as redb sees it.
+fn tables_of(disk: &Disk) -> Database {
+    let disk: Shared = Arc::new(disk.clone());
+    let front = Front::read(&disk).unwrap();
+    builder().create_with_backend(front.tables(disk)).unwrap()
 }
 
 fn log_of(recovered: &Recovered) -> &RecoveredLog {

@@ -165,7 +165,7 @@ impl Rig {
         tombola::hooks::install(Some(Arc::new(book.clone())));
         let disk = Memory::default();
         let identity = Identity { cluster: WANTED.cluster, shard: WANTED.shard, replica: NODE, disk: DiskId([3; 16]) };
-        storage::create(disk.clone(), identity).unwrap();
+        storage::create(disk.clone(), identity, 16 << 10).unwrap();
         Self { network, book, plan: plan.clone(), disk, incarnation: 0, alive: None }
     }
 
