@@ -78,9 +78,9 @@ use write::Writer;
 /// Most memory that redb may use for pages, in bytes. The store is read once; what is worth keeping is the end of the log.
 const CACHE_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of a store's journal: a thousand commits of few draws, or a second of many. A longer one makes what takes it over
-/// longer, and rarer.
-pub const JOURNAL_BYTES: u64 = 4 << 20;
+/// Bytes of a store's journal: 256 commits of few draws, or a quarter of a second of many. What takes it over holds up the
+/// commits behind it, 5 ms for each MiB; a shorter journal is taken over more often, by what costs two syncs at least.
+pub const JOURNAL_BYTES: u64 = 1 << 20;
 
 /// Whose store is wanted; everything of an [`Identity`] but the disk, which only the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
