@@ -15,7 +15,7 @@ use std::{
 use crate::{
     api::{Answered, Consistency, Failure, Read, Request},
     client::{Call, ClientCall, ClientReply, Reply},
-    pool::{Actor, PoolId, Query, RequestKey},
+    pool::{Action, Actor, PoolId, Query, RequestKey},
     runtime::NodeHandle,
     types::Millis,
 };
@@ -54,8 +54,7 @@ impl Calls {
         let calls = self.clone();
         match call {
             ClientCall { id, timeout_ms, call: Call::Submit { pool, key, action } } if self.now() > Millis(0) => {
-                let request = Request { pool, key, actor: self.actor.clone(), action };
-                self.node.submit_then(request, timeout_of(timeout_ms), move |answer| {
+                self.node.submit_then(self.request(pool, key, action), timeout_of(timeout_ms), move |answer| {
                     then(calls.reply(id, calls.submitted(answer)));
                 });
             }
@@ -81,8 +80,7 @@ impl Calls {
     async fn make(&self, call: Call, timeout: Duration) -> Result<Reply, Failure> {
         match call {
             Call::Submit { pool, key, action } => {
-                let request = Request { pool, key, actor: self.actor.clone(), action };
-                self.submitted(self.node.submit(request, timeout).await)
+                self.submitted(self.node.submit(self.request(pool, key, action), timeout).await)
             }
             Call::Read { query, consistency } => self.read(self.node.read(query, consistency, timeout).await),
             Call::Status => {
@@ -93,6 +91,10 @@ impl Calls {
             Call::HistoryAt(index) => Ok(Reply::HistoryAt(self.node.history_at(index).await?)),
             Call::Transfer(to) => self.node.transfer(to, timeout).await.map(|()| Reply::Transferred),
         }
+    }
+
+    fn request(&self, pool: PoolId, key: Option<RequestKey>, action: Action) -> Request {
+        Request { pool, key, actor: self.actor.clone(), action }
     }
 
     fn submitted(&self, answer: Result<Answered, Failure>) -> Result<Reply, Failure> {

@@ -149,6 +149,24 @@ async fn every_kind_of_call_has_its_kind_of_reply() {
 }
 
 #[tokio::test]
+async fn whole_pools_are_read_whole_however_long_they_turn_out() {
+    const READS: u64 = 200;
+    let names: Vec<_> = (0..300).map(|n| format!("item {n}")).collect();
+    let items: Vec<_> = names.iter().map(|name| (name.as_str(), Stock::Unlimited, 1)).collect();
+    let server = Server::start(support::alone(&items).await);
+    let mut client = server.connect().await;
+    client.ask(draw(None)).await;
+    let query = Query::Pool(PoolId::default_pool());
+    let call = Call::Read { query, consistency: Consistency::Linearizable };
+    client.call(calls(0..READS, &call)).await;
+    for (reply, id) in client.replies(READS as usize).await.into_iter().zip(0..) {
+        let Ok(Reply::Read(read)) = reply.reply else { panic!("a read was asked for: {reply:?}") };
+        assert!(matches!(read.answer, Answer::Pool(pool) if pool.items.len() == names.len()));
+        assert_eq!(reply.id, id, "each once");
+    }
+}
+
+#[tokio::test]
 async fn the_first_reply_tells_the_time_whatever_was_asked() {
     let server = Server::start(support::alone(&[MUD]).await);
     let mut first = server.connect().await;

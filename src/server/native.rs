@@ -20,19 +20,19 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
     drain::{self, Draining},
     grpc::GRACE,
-    replies::{ReplyPlace, ReplyRoom},
+    replies::{ReplyPlace, ReplyRoom, is_of_whole_pool},
 };
 use crate::{
     api::NotApplied,
-    calls::Calls,
+    calls::{Calls, timeout_of},
     client::{
-        CLIENT_FRAME_BYTES_MAX, ClientFrame, ClientReply, ServerFrame,
+        CLIENT_FRAME_BYTES_MAX, ClientCall, ClientFrame, ClientReply, ServerFrame,
         wire::{CloseCode, FrameBuilder, FrameError, FrameReader},
     },
     runtime::NodeHandle,
@@ -57,7 +57,7 @@ type Waiting = (ClientReply, Place);
 /// A call's place in flight, and its reply's, if that may be long.
 struct Place {
     _in_flight: OwnedSemaphorePermit,
-    _reply: Option<ReplyPlace>,
+    reply: Option<ReplyPlace>,
 }
 
 /// What all calls of a connection share.
@@ -169,10 +169,8 @@ async fn read_calls(
             room = None;
             for call in frame.calls {
                 let Ok(in_flight) = session.in_flight.clone().acquire_owned().await else { return Ok(()) };
-                let place = Place { _in_flight: in_flight, _reply: session.replies.take(&call.call).await };
-                let replies = replies.clone();
-                // There is room; and if nobody takes replies any more, the client is gone.
-                session.calls.begin(call, move |reply| _ = replies.try_send((reply, place)));
+                let place = Place { _in_flight: in_flight, reply: session.replies.take(&call.call).await };
+                session.begin(call, place, replies.clone());
             }
         }
         if room.is_none()
@@ -188,6 +186,43 @@ impl Session {
     fn new(calls: Calls, replies: ReplyRoom) -> Self {
         let [in_flight, room] = [CALLS_IN_FLIGHT_MAX, CLIENT_FRAME_BYTES_MAX].map(|max| Arc::new(Semaphore::new(max)));
         Self { calls: Arc::new(calls), in_flight, replies, room }
+    }
+
+    /// Makes a call; once more, if it reads a whole pool that needs a longer place.
+    fn begin(self: &Arc<Self>, call: ClientCall, place: Place, replies: mpsc::Sender<Waiting>) {
+        if !is_of_whole_pool(&call.call) {
+            return self.make(call, place, replies);
+        }
+        let (session, begun, again) = (self.clone(), Instant::now(), call.clone());
+        self.calls.begin(call, move |reply| match (&reply.reply, &place.reply) {
+            (Ok(told), Some(reserved)) if !session.replies.holds(reserved, told) => {
+                drop(reply);
+                tokio::spawn(session.make_longest(again, begun, place, replies));
+            }
+            _ => _ = replies.try_send((reply, place)),
+        });
+    }
+
+    fn make(&self, call: ClientCall, place: Place, replies: mpsc::Sender<Waiting>) {
+        // There is room; and if nobody takes replies any more, the client is gone.
+        self.calls.begin(call, move |reply| _ = replies.try_send((reply, place)));
+    }
+
+    /// Makes a call in a place for the longest reply, within what is left of its time.
+    async fn make_longest(
+        self: Arc<Self>,
+        call: ClientCall,
+        begun: Instant,
+        place: Place,
+        replies: mpsc::Sender<Waiting>,
+    ) {
+        let left = timeout_of(call.timeout_ms).saturating_sub(begun.elapsed());
+        let call = ClientCall { timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1), ..call };
+        // The place that is too short first: waiting for more with it in hand, such calls could wait for each other.
+        let Place { _in_flight, reply } = place;
+        drop(reply);
+        let reply = self.replies.take_longest(&call.call).await;
+        self.make(call, Place { _in_flight, reply }, replies);
     }
 }
 
