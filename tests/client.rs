@@ -14,7 +14,10 @@ use tombola::{
         Call, Client, ClientCall, ClientConfig, ClientError, ClientFrame, ClientReply, Reply, ServerFrame,
         wire::{CloseCode, FrameReader, encode_frame},
     },
-    pool::{Action, Answer, Digests, DrawSeq, Effect, Outcome, PoolId, Query, Refusal, RequestKey, Step, Version},
+    pool::{
+        Action, Answer, CatalogItem, Digests, DrawSeq, Effect, Outcome, Policy, PoolId, Query, Refusal, RequestKey,
+        Step, Stock, Version, Weight,
+    },
     replica::{Role, Status},
     transport::{
         certs::{self, Order},
@@ -36,6 +39,8 @@ enum Play {
     Reply(Box<Result<Reply, Failure>>),
     /// Nothing, ever.
     Silence,
+    /// Nothing, and reads nothing more either.
+    Deaf,
     /// Drops the connection.
     HangUp,
     /// Drops the connection with the code that refuses a client.
@@ -101,6 +106,7 @@ async fn serve(
                 match script(&call) {
                     Play::Reply(reply) => replies.push(ClientReply { id, now: NOW, reply: *reply }),
                     Play::Silence => {}
+                    Play::Deaf => return drop(client.connection.closed().await),
                     Play::HangUp => return client.connection.close(CloseCode::Done.number().into(), b""),
                     Play::TurnAway => return client.connection.close(CloseCode::Refused.number().into(), b""),
                     Play::Garbage => drop(send.write_all(&[0xff; 64]).await),
@@ -121,6 +127,10 @@ fn certs() -> TempDir {
 }
 
 fn client(certs: &TempDir, endpoints: &[&str], timeout: Duration) -> Client {
+    patient_client(certs, endpoints, timeout, Duration::from_millis(600))
+}
+
+fn patient_client(certs: &TempDir, endpoints: &[&str], timeout: Duration, attempt_timeout: Duration) -> Client {
     let file = |name: &str| certs.path().join(name);
     let config = ClientConfig {
         endpoints: endpoints.iter().map(|&address| address.to_owned()).collect(),
@@ -128,7 +138,7 @@ fn client(certs: &TempDir, endpoints: &[&str], timeout: Duration) -> Client {
         cert: file("shop.pem"),
         key: file("shop.key"),
         timeout,
-        attempt_timeout: Duration::from_millis(600),
+        attempt_timeout,
     };
     Client::connect(&config).unwrap()
 }
@@ -182,6 +192,17 @@ fn follower(play: impl Fn(&Call) -> Play + Send + Sync) -> impl Fn(&Call) -> Pla
 
 fn draw_one() -> Action {
     Action::Draw { count: 1 }
+}
+
+/// A long one: some 85 bytes an item.
+fn create(items: u32) -> Action {
+    let item = |number: u32| CatalogItem {
+        item: format!("{number:064}").parse().unwrap(),
+        stock: Stock::Unlimited,
+        weight: Weight(1),
+    };
+    let items = (0..items).map(item).collect();
+    Action::CreatePool { policy: Policy::Renormalize, require_key: false, items }
 }
 
 async fn draw(client: &Client, count: u16) -> Result<(RequestKey, tombola::client::Called<Answered>), ClientError> {
@@ -293,6 +314,38 @@ async fn a_call_that_waits_for_a_connection_never_left() {
     let _deaf = std::net::UdpSocket::bind(&address).unwrap();
     let error = client.submit(PoolId::default_pool(), key, draw_one()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_frame_that_is_being_written_has_not_left() {
+    let certs = certs();
+    let node = Node::start(&certs, 1, follower(|_| Play::Deaf));
+    let timeout = Duration::from_secs(3);
+    let client = patient_client(&certs, &[&node.address], timeout, timeout);
+    // Two of these fill a frame, and a frame is far more than a node takes that reads nothing.
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let (client, key, action) = (client.clone(), client.new_key().await.unwrap(), create(5_000));
+        calls.spawn(async move { client.submit(PoolId::default_pool(), key, action).await.unwrap_err() });
+    }
+    let errors = calls.join_all().await;
+    let left = errors.iter().filter(|error| matches!(error, ClientError::Failed(Failure::Unknown { .. }))).count();
+    let waited = errors.iter().filter(|error| matches!(error, ClientError::Unreachable { .. })).count();
+    // The frame that the node read, and the one that it did not.
+    assert!((1..=4).contains(&left), "{errors:?}");
+    assert_eq!(left + waited, 10, "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_long_for_a_frame_is_told_so_and_its_neighbours_are_served() {
+    let certs = certs();
+    let node = Node::start(&certs, 1, healthy(1));
+    let client = client(&certs, &[&node.address], AN_HOUR);
+    let key = client.new_key().await.unwrap();
+    let (long, short) = tokio::join!(client.submit(PoolId::default_pool(), key, create(20_000)), draw(&client, 1));
+    let malformed = matches!(&long, Err(ClientError::Failed(Failure::NotApplied(NotApplied::Malformed(_)))));
+    assert!(malformed && short.is_ok(), "{long:?} {short:?}");
+    assert_eq!(node.keys(), [short.unwrap().0]);
 }
 
 #[tokio::test]

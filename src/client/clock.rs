@@ -29,6 +29,11 @@ impl ClusterClock {
         self.heard = Some((now, at));
     }
 
+    /// Did any reply tell the time yet?
+    pub(super) fn is_set(&self) -> bool {
+        self.heard.is_some()
+    }
+
     /// Cluster time; `None` before the first reply.
     pub(super) fn read(&self, at: Instant) -> Option<Millis> {
         let (now, then) = self.heard?;

@@ -10,6 +10,9 @@ pub mod wire;
 
 #[cfg(not(madsim))]
 #[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]
+mod calls;
+#[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]
 mod clock;
 #[cfg(not(madsim))]
 #[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]

@@ -9,14 +9,14 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{
-    Call, Reply,
+    Call, ClientReply, Reply,
+    calls::{CALL_BYTES_MAX, NoReply},
     clock::ClusterClock,
-    link::{CALL_BYTES_MAX, Link, NoReply},
+    link::Link,
     retry::{Attempt, Decision, GaveUp, Retry, RetryBudget, RetryPolicy},
 };
 use crate::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read},
-    codec,
     pool::{Action, PoolId, Query, Refusal, RequestKey},
     transport::tls::ClientTls,
     types::{HistoryDigest, Index, Millis, ReplicaId, Term},
@@ -24,6 +24,8 @@ use crate::{
 
 /// Longest that a node may be given for one request.
 const NODE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// No attempt waits longer, whatever it was told: a year.
+const ATTEMPT_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// A mutation that took longer than this without a retry may have waited for an election.
 const STALL: Duration = Duration::from_millis(500);
 
@@ -194,11 +196,14 @@ impl Client {
     /// # Errors
     /// [`Failure::Unknown`] if it was possibly applied; surely not applied otherwise.
     pub async fn submit(&self, pool: PoolId, key: RequestKey, action: Action) -> Result<Called<Answered>, ClientError> {
-        let start = Instant::now();
-        self.greet().await?;
-        let before = self.known().leader;
         let mut plan = self.plan(Call::Submit { pool, key: Some(key), action }, Some(key));
-        plan.policy.timeout = plan.policy.timeout.saturating_sub(start.elapsed());
+        let mut before = self.known().met();
+        if before.is_none() {
+            let start = Instant::now();
+            self.greet().await?;
+            plan.policy.timeout = plan.policy.timeout.saturating_sub(start.elapsed());
+            before = Some(self.known().leader);
+        }
         let mut called = self
             .call(plan, |reply| match reply {
                 Reply::Submitted(answered) => Some(answered),
@@ -209,7 +214,7 @@ impl Client {
             self.known().clock.correct(now, Instant::now());
         }
         if called.retries > 0 || called.elapsed > STALL {
-            called.leader_change = self.leader_change_since(before).await;
+            called.leader_change = self.leader_change_since(before.flatten()).await;
         }
         Ok(called)
     }
@@ -297,7 +302,7 @@ impl Client {
 
     /// Asks for a status before anything else is asked: cluster time and leader are known from then on.
     async fn greet(&self) -> Result<(), ClientError> {
-        if self.known().clock.read(Instant::now()).is_none() {
+        if !self.known().clock.is_set() {
             self.status().await?;
         }
         Ok(())
@@ -335,88 +340,94 @@ impl Client {
 
     /// Attempts until [`Retry`] says stop. `pick` takes the kind of reply that the call must have.
     async fn call<T>(&self, plan: Plan, pick: impl Fn(Reply) -> Option<T>) -> Result<Called<T>, ClientError> {
-        let bytes = codec::encoded_len(&plan.call);
-        if bytes > CALL_BYTES_MAX {
-            let why = format!("the request is {bytes} bytes long; at most {CALL_BYTES_MAX} are accepted");
-            return Err(Failure::from(NotApplied::Malformed(why)).into());
-        }
         let start = self.shared.start.elapsed();
-        let (endpoints, first) = match plan.only {
-            Some(_) => (1, 0),
-            None => (self.endpoints(), self.known().preferred),
+        let (endpoints, first) = {
+            let mut known = self.known();
+            known.budget.deposit();
+            plan.only.map_or((self.endpoints(), known.preferred), |_| (1, 0))
         };
         let mut retry = Retry::new(plan.policy, plan.key, endpoints, first, start);
-        self.known().budget.deposit();
-        let mut last_words = String::new();
+        let (mut now, mut last_words) = (start, String::new());
         loop {
             let endpoint = plan.only.unwrap_or(retry.endpoint());
-            let timeout = retry.timeout(self.shared.start.elapsed());
-            let mut answer = None;
-            let attempt = match self.attempt(endpoint, &plan.call, timeout).await {
-                Ok(reply) => match (Attempt::replied(&reply), reply.ok().map(&pick)) {
-                    // Not an answer to what was asked: whatever that node did, it is not to be trusted further.
-                    (_, Some(None)) => Attempt::Lost,
-                    (attempt, picked) => {
-                        answer = picked.flatten();
-                        attempt
+            let reply = self.attempt(endpoint, &plan.call, now, retry.timeout(now)).await;
+            let at = Instant::now();
+            now = at.saturating_duration_since(self.shared.start);
+            let (decision, answer) = {
+                let mut known = self.known();
+                let (attempt, answer) = match reply {
+                    Ok(reply) => {
+                        known.learn(endpoint, &reply, at);
+                        judged(reply.reply, &pick)
                     }
-                },
-                Err(no_reply) => failed(no_reply, &mut last_words, self.address(endpoint)),
+                    Err(no_reply) => (failed(no_reply, &mut last_words, self.address(endpoint)), None),
+                };
+                let decision = retry.handle_attempt(now, attempt, rand::random(), &mut known.budget);
+                if plan.only.is_none() {
+                    known.prefer(&decision, endpoint);
+                }
+                (decision, answer)
             };
-            let now = self.shared.start.elapsed();
-            let decision = retry.handle_attempt(now, attempt, rand::random(), &mut self.known().budget);
             match decision {
                 Decision::Answer => {
-                    if plan.only.is_none() {
-                        self.known().preferred = endpoint;
-                    }
                     let value = answer.expect("only an answered attempt is an answer");
                     return Ok(Called { value, retries: retry.retries(), elapsed: now - start, leader_change: None });
                 }
                 Decision::Again { endpoint, pause } => {
                     tracing::debug!(endpoint, ?pause, "trying again");
-                    if plan.only.is_none() {
-                        self.known().preferred = endpoint;
-                    }
                     tokio::time::sleep(pause).await;
+                    now = self.shared.start.elapsed();
                 }
                 Decision::GiveUp(how) => return Err(gave_up(how, last_words)),
             }
         }
     }
 
-    /// One attempt at one endpoint.
+    /// One attempt at one endpoint, from `now` on, since the client's start, for `timeout`.
     async fn attempt(
         &self,
         endpoint: usize,
         call: &Call,
+        now: Duration,
         timeout: Duration,
-    ) -> Result<Result<Reply, Failure>, NoReply> {
+    ) -> Result<ClientReply, NoReply> {
         // The node gets a little less: its own word on what happened is worth more than our silence.
         let node_timeout = (timeout - timeout / 8).min(NODE_TIMEOUT_MAX);
         let link = self.link(endpoint);
-        let reply = link.call(call.clone(), node_timeout, timeout).await;
+        let deadline = self.shared.start + now + timeout.min(ATTEMPT_MAX);
+        let reply = link.call(call, node_timeout, deadline).await;
         if reply == Err(NoReply::TimedOut) {
             // QUIC takes many seconds to find out that a node was killed. Whoever asks there next connects anew, and
             // then knows at once whether anybody is there.
             self.forget(endpoint, &link);
         }
-        let reply = reply?;
-        let mut known = self.known();
-        known.clock.learn(reply.now, Instant::now());
-        if let Ok(Reply::Status(status)) = &reply.reply {
-            known.learn(endpoint, status);
-        }
-        Ok(reply.reply)
+        reply
     }
 }
 
 impl Known {
-    fn learn(&mut self, endpoint: usize, status: &NodeStatus) {
+    /// The newest leader, if any node was heard yet.
+    fn met(&self) -> Option<Option<(Term, ReplicaId)>> {
+        self.clock.is_set().then_some(self.leader)
+    }
+
+    /// A reply tells the time; and a status, who answers and who leads.
+    fn learn(&mut self, endpoint: usize, reply: &ClientReply, at: Instant) {
+        self.clock.learn(reply.now, at);
+        let Ok(Reply::Status(status)) = &reply.reply else { return };
         self.replicas[endpoint] = Some(status.replica.replica);
         if let Some(leader) = status.replica.leader {
             let heard = (status.replica.term, leader);
             self.leader = Some(self.leader.map_or(heard, |known| known.max(heard)));
+        }
+    }
+
+    /// Whom the next call asks first, after an attempt at `endpoint`.
+    fn prefer(&mut self, decision: &Decision, endpoint: usize) {
+        match decision {
+            Decision::Answer => self.preferred = endpoint,
+            Decision::Again { endpoint, .. } => self.preferred = *endpoint,
+            Decision::GiveUp(_) => {}
         }
     }
 
@@ -441,9 +452,22 @@ fn picked_status(reply: Reply) -> Option<NodeStatus> {
     }
 }
 
+/// What a reply amounts to, and the answer in it, if it is one to what was asked.
+fn judged<T>(reply: Result<Reply, Failure>, pick: impl Fn(Reply) -> Option<T>) -> (Attempt, Option<T>) {
+    match (Attempt::replied(&reply), reply.ok().map(pick)) {
+        // Not an answer to what was asked: whatever that node did, it is not to be trusted further.
+        (_, Some(None)) => (Attempt::Lost, None),
+        (attempt, picked) => (attempt, picked.flatten()),
+    }
+}
+
 /// What an attempt without a reply amounts to; keeps what can be told about it.
 fn failed(no_reply: NoReply, last_words: &mut String, address: &str) -> Attempt {
     let (attempt, words) = match no_reply {
+        NoReply::TooLong(bytes) => {
+            let why = format!("the request is {bytes} bytes long; at most {CALL_BYTES_MAX} are accepted");
+            return Attempt::Failed(NotApplied::Malformed(why).into());
+        }
         NoReply::NotSent(why) => (Attempt::NotSent, why),
         NoReply::Refused(why) => return Attempt::Refused(format!("{address}: {why}")),
         NoReply::Lost => (Attempt::Lost, "the connection was lost".to_owned()),

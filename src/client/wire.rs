@@ -134,6 +134,16 @@ impl<F: Frame> FrameBuilder<F> {
         fits.map(|_| ())
     }
 
+    /// Adds a part that is encoded already, unless the frame would be too long with it; false then.
+    pub(super) fn push_encoded(&mut self, part: &[u8]) -> bool {
+        let fits = self.bytes.len() - LENGTH_BYTES + part.len() <= F::BYTES_MAX;
+        if fits {
+            (self.parts, self.last) = (self.parts + 1, self.bytes.len());
+            self.bytes.extend_from_slice(part);
+        }
+        fits
+    }
+
     /// Is it longer than so many bytes, though it could be shorter? Then [`Self::split_last`].
     pub fn is_longer(&self, bytes: usize) -> bool {
         self.parts > 1 && self.bytes.len() > bytes
