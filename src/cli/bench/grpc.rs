@@ -1,6 +1,6 @@
 //! Requests over gRPC: the predecessor's streams, and calls of `tombola.v1`. Plaintext.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -133,7 +133,7 @@ impl Stream {
 }
 
 impl Caller for Stream {
-    async fn call(&mut self) -> Ended {
+    async fn call(&mut self, _: Instant) -> Ended {
         let drawn = self.draw().await;
         if drawn.is_err() {
             tokio::time::sleep(PAUSE).await;
@@ -149,8 +149,8 @@ pub(super) struct Unary {
 }
 
 impl Caller for Unary {
-    async fn call(&mut self) -> Ended {
-        let key = self.work.keys.make();
+    async fn call(&mut self, begun: Instant) -> Ended {
+        let key = self.work.keys.make(begun);
         let result = self.request(key.to_string()).await;
         if result.is_err() {
             tokio::time::sleep(PAUSE).await;

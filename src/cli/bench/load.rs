@@ -1,11 +1,11 @@
 //! The load: workers that make one request after another, in a closed loop or on a schedule.
 //!
-//! A worker is one task with one request in flight. Workers share a few tallies, each behind a lock that is held for the
-//! time of some additions: a histogram for each of thousands of workers would not fit in any cache.
+//! A worker is one task with one request in flight. All workers share one tally, behind a lock that is held for the time
+//! of some additions: they run on one thread, and histograms of their own would not fit in any cache.
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,38 +18,33 @@ use super::{
     workload::Caller,
 };
 
-/// Tallies; more than processors that the load generator could keep busy.
-const TALLIES: usize = 8;
 /// The schedule looks no more often than this what is due: a thread that wakes costs some microseconds each time.
 const PACE_MIN: Duration = Duration::from_micros(100);
 /// Waits of requests that never began are told one by one up to so many.
 const WAITS_TOLD_MAX: u64 = 1_000_000;
 
-/// Tallies that the workers share.
+/// The tally that the workers share.
 #[derive(Clone)]
-pub(super) struct Tallies(Arc<[Mutex<Tally>; TALLIES]>);
+pub(super) struct Shared(Arc<Mutex<Tally>>);
 
-impl Tallies {
+impl Shared {
     pub(super) fn new(window: Window) -> Self {
-        Self(Arc::new(std::array::from_fn(|_| Mutex::new(Tally::new(window)))))
+        Self(Arc::new(Mutex::new(Tally::new(window))))
     }
 
     /// Calls and draws answered so far, the warm-up's too.
     pub(super) fn answered(&self) -> (u64, u64) {
-        self.0.iter().fold((0, 0), |(calls, draws), tally| {
-            let tally = tally.lock().expect("nothing panics under this lock");
-            (calls + tally.calls + tally.warmup_calls, draws + tally.draws + tally.warmup_draws)
-        })
+        let tally = self.tally();
+        (tally.calls + tally.warmup_calls, tally.draws + tally.warmup_draws)
     }
 
-    /// All of them added up; they are empty afterwards.
+    /// What was counted; it is empty afterwards.
     pub(super) fn take(&self, window: Window) -> Tally {
-        let mut sum = Tally::new(window);
-        for tally in self.0.iter() {
-            let mut tally = tally.lock().expect("nothing panics under this lock");
-            sum.add(std::mem::replace(&mut tally, Tally::new(window)));
-        }
-        sum
+        std::mem::replace(&mut self.tally(), Tally::new(window))
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock().expect("nothing panics under this lock")
     }
 }
 
@@ -162,35 +157,35 @@ pub(super) async fn run<C: Caller>(
     callers: Vec<C>,
     window: Window,
     per_s: Option<u32>,
-    tallies: &Tallies,
+    shared: &Shared,
 ) -> Option<Offered> {
     let schedule = per_s.map(|per_s| Arc::new(Schedule::new(window, per_s)));
     let pace = schedule.clone().map_or(Pace::Closed(window), Pace::Open);
     let mut workers = JoinSet::new();
-    for (number, caller) in callers.into_iter().enumerate() {
-        workers.spawn(work(caller, pace.clone(), tallies.clone(), number % TALLIES));
+    for caller in callers {
+        workers.spawn(work(caller, pace.clone(), shared.clone()));
     }
     let pacer = schedule.clone().map(|schedule| tokio::task::spawn_blocking(move || schedule.pace()));
     while let Some(ended) = workers.join_next().await {
         if let Err(panicked) = ended {
-            tallies.0[0].lock().expect("nothing panics under this lock").error(panicked.to_string());
+            shared.tally().error(panicked.to_string());
         }
     }
     if let Some(pacer) = pacer {
         pacer.await.expect("the pacer does not panic");
     }
     let schedule = schedule?;
-    let mut tally = tallies.0[0].lock().expect("nothing panics under this lock");
+    let mut tally = shared.tally();
     schedule.waited().for_each(|(wait, requests)| tally.waited(wait, requests));
     drop(tally);
     Some(schedule.offered())
 }
 
-async fn work<C: Caller>(mut caller: C, pace: Pace, tallies: Tallies, mine: usize) {
+async fn work<C: Caller>(mut caller: C, pace: Pace, shared: Shared) {
     while let Some((due, begun)) = pace.next().await {
-        let ended = caller.call().await;
+        let ended = caller.call(begun).await;
         let now = Instant::now();
-        tallies.0[mine].lock().expect("nothing panics under this lock").record(due, begun, now, ended);
+        shared.tally().record(due, begun, now, ended);
     }
 }
 
@@ -242,7 +237,7 @@ mod tests {
     struct Stalls(Duration);
 
     impl Caller for Stalls {
-        async fn call(&mut self) -> Ended {
+        async fn call(&mut self, _: Instant) -> Ended {
             let stall = std::mem::take(&mut self.0);
             if !stall.is_zero() {
                 tokio::time::sleep(stall).await;
@@ -254,10 +249,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stall_shows_in_every_request_that_was_due_meanwhile() {
         let window = Window::now(Duration::ZERO, Duration::from_millis(600));
-        let tallies = Tallies::new(window);
+        let shared = Shared::new(window);
         let stall = Duration::from_millis(400);
-        let offered = run(vec![Stalls(stall)], window, Some(1_000), &tallies).await.unwrap();
-        let tally = tallies.take(window);
+        let offered = run(vec![Stalls(stall)], window, Some(1_000), &shared).await.unwrap();
+        let tally = shared.take(window);
         assert_eq!(offered.due, 600);
         assert_eq!(tally.calls + offered.not_started, offered.due, "every request that was due is accounted for");
         // Those due in the first 200 ms waited 200 ms and more: a closed loop would tell of one slow call.
@@ -266,19 +261,19 @@ mod tests {
         assert_eq!(tally.latency_us.len(), offered.due);
 
         let window = Window::now(Duration::ZERO, Duration::from_millis(600));
-        let tallies = Tallies::new(window);
-        assert_eq!(run(vec![Stalls(stall)], window, None, &tallies).await, None);
-        assert_eq!(tallies.take(window).latency_us.count_between(200_000, u64::MAX), 1);
+        let shared = Shared::new(window);
+        assert_eq!(run(vec![Stalls(stall)], window, None, &shared).await, None);
+        assert_eq!(shared.take(window).latency_us.count_between(200_000, u64::MAX), 1);
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_no_worker_was_free_for_is_counted() {
         let window = Window::now(Duration::ZERO, Duration::from_millis(100));
-        let tallies = Tallies::new(window);
+        let shared = Shared::new(window);
         let stalls = Duration::from_secs(1);
-        let offered = run(vec![Stalls(stalls), Stalls(stalls)], window, Some(1_000), &tallies).await.unwrap();
+        let offered = run(vec![Stalls(stalls), Stalls(stalls)], window, Some(1_000), &shared).await.unwrap();
         assert_eq!(offered, Offered { per_s: 1_000, due: 100, not_started: 98 });
-        let tally = tallies.take(window);
+        let tally = shared.take(window);
         assert_eq!((tally.calls, tally.latency_us.len()), (2, 100));
         let median = tally.latency_us.value_at_quantile(0.5);
         assert!(median.abs_diff(49_000) <= 2_000, "they waited since they were due: {median}");

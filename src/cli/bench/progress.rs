@@ -7,7 +7,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::load::Tallies;
+use super::load::Shared;
 use crate::cli::Format;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -17,9 +17,9 @@ pub(super) struct Progress(Option<JoinHandle<()>>);
 
 impl Progress {
     /// Begins to count `what`.
-    pub(super) fn start(tallies: Tallies, what: &'static str, format: Format) -> Self {
+    pub(super) fn start(shared: Shared, what: &'static str, format: Format) -> Self {
         let wanted = format == Format::Table && io::stderr().is_terminal();
-        Self(wanted.then(|| tokio::spawn(count(tallies, what))))
+        Self(wanted.then(|| tokio::spawn(count(shared, what))))
     }
 }
 
@@ -32,13 +32,13 @@ impl Drop for Progress {
     }
 }
 
-async fn count(tallies: Tallies, what: &'static str) {
+async fn count(shared: Shared, what: &'static str) {
     let mut before = 0;
     let mut seconds = 0;
     loop {
         tokio::time::sleep(EVERY).await;
         seconds += EVERY.as_secs();
-        let (calls, draws) = tallies.answered();
+        let (calls, draws) = shared.answered();
         let now = if what == "draws" { draws } else { calls };
         let per_s = (now - before) as f64 / EVERY.as_secs_f64();
         let _ = write!(io::stderr(), "\r\x1b[K{seconds:>3} s  {per_s:>10.0} {what}/s");

@@ -193,29 +193,6 @@ impl Tally {
             }
         }
     }
-
-    /// Adds what other workers did in the same window.
-    pub(super) fn add(&mut self, other: Self) {
-        let same = "all histograms have the same bounds";
-        self.latency_us.add(&other.latency_us).expect(same);
-        self.late_us.add(&other.late_us).expect(same);
-        let slices = self.slices.len().max(other.slices.len());
-        self.slices.resize_with(slices, || histogram(2));
-        for (sum, slice) in self.slices.iter_mut().zip(&other.slices) {
-            sum.add(slice).expect(same);
-        }
-        self.calls += other.calls;
-        self.draws += other.draws;
-        self.warmup_calls += other.warmup_calls;
-        self.warmup_draws += other.warmup_draws;
-        self.empty += other.empty;
-        self.retries += other.retries;
-        self.errors += other.errors;
-        self.new_terms.extend(other.new_terms);
-        other.awards.into_iter().for_each(|(item, units)| *self.awards.entry(item).or_default() += units);
-        self.unknown.extend(other.unknown);
-        self.last_error = other.last_error.or(self.last_error.take());
-    }
 }
 
 fn histogram(digits: u8) -> Histogram<u64> {
@@ -286,9 +263,7 @@ pub(super) mod tests {
         let mut all = Tally::new(window);
         for (at, latency) in [(0, 1), (999, 2), (3_500, 700)] {
             let due = window.from + ms(at);
-            let mut one = Tally::new(window);
-            one.record(due, due, due + ms(latency), ended(Ok(Given::Read)));
-            all.add(one);
+            all.record(due, due, due + ms(latency), ended(Ok(Given::Read)));
         }
         let told: Vec<_> = all.slices.iter().map(|slice| (slice.len(), slice.max() / 1_000)).collect();
         assert_eq!(told, [(2, 2), (0, 0), (0, 0), (1, 700)]);

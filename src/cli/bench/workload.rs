@@ -48,20 +48,6 @@ pub(super) struct Workload {
     pub(super) keys: Arc<Keys>,
 }
 
-impl Workload {
-    /// The same for another worker. Names of its own: the count of a shared one would travel between the cores with
-    /// every request.
-    pub(super) fn for_one_worker(&self) -> Self {
-        let own = |item: &ItemId| item.as_str().parse().expect("it was a legal id before");
-        let ask = match &self.ask {
-            Ask::Claim(item) => Ask::Claim(own(item)),
-            ask => ask.clone(),
-        };
-        let pool = self.pool.as_str().parse().expect("it was a legal id before");
-        Self { pool, ask, keys: self.keys.clone() }
-    }
-}
-
 /// Makes request keys without a lock: the cluster's time is asked for once, and carried on by our clock.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -76,26 +62,26 @@ impl Keys {
         Self { start: Instant::now(), base_ms: AtomicU64::new(now.0) }
     }
 
-    /// A key for a new request.
-    pub(super) fn make(&self) -> RequestKey {
-        let now = self.base_ms.load(Ordering::Relaxed) + self.elapsed_ms();
+    /// A key for a new request that begins `at`.
+    pub(super) fn make(&self, at: Instant) -> RequestKey {
+        let now = self.base_ms.load(Ordering::Relaxed) + self.elapsed_ms(at);
         RequestKey::new(Millis(now), rand::random())
     }
 
     /// A refusal told the time, as the cluster woke from a long sleep, say.
     fn correct(&self, now: Millis) {
-        self.base_ms.store(now.0.saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+        self.base_ms.store(now.0.saturating_sub(self.elapsed_ms(Instant::now())), Ordering::Relaxed);
     }
 
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn elapsed_ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
 /// Who makes one request after another.
 pub(super) trait Caller: Send + 'static {
-    /// Makes a request and waits for its answer.
-    fn call(&mut self) -> impl Future<Output = Ended> + Send;
+    /// Makes a request, now that it is `begun`, and waits for its answer.
+    fn call(&mut self, begun: Instant) -> impl Future<Output = Ended> + Send;
 }
 
 /// How a request ended.
@@ -155,12 +141,12 @@ pub(super) struct Native {
 }
 
 impl Caller for Native {
-    async fn call(&mut self) -> Ended {
+    async fn call(&mut self, begun: Instant) -> Ended {
         match &self.work.ask {
             Ask::Read(consistency) => self.read(*consistency).await,
             ask => {
                 let action = ask.action().expect("only a read changes nothing");
-                self.change(self.work.keys.make(), action).await
+                self.change(self.work.keys.make(begun), action).await
             }
         }
     }
@@ -223,22 +209,10 @@ mod tests {
     #[test]
     fn keys_carry_the_clusters_time_and_differ() {
         let keys = Keys::new(Millis(1_000_000));
-        let (one, other) = (keys.make(), keys.make());
+        let (one, other) = (keys.make(Instant::now()), keys.make(Instant::now()));
         assert_ne!(one, other);
         assert!((1_000_000..1_060_000).contains(&one.time().0), "{one}");
         keys.correct(Millis(9_000_000));
-        assert!((9_000_000..9_060_000).contains(&keys.make().time().0));
-    }
-
-    #[test]
-    fn every_worker_has_names_of_its_own() {
-        let work = Workload {
-            pool: "spring".parse().unwrap(),
-            ask: Ask::Claim("gold".parse().unwrap()),
-            keys: Arc::new(Keys::new(Millis(1))),
-        };
-        let own = work.for_one_worker();
-        assert_eq!((&own.pool, &own.ask), (&work.pool, &work.ask));
-        assert!(!std::ptr::eq(own.pool.as_str(), work.pool.as_str()));
+        assert!((9_000_000..9_060_000).contains(&keys.make(Instant::now()).time().0));
     }
 }
