@@ -5,9 +5,9 @@
 //! these go here, and a transaction takes them over for hundreds of commits at once: when the journal is full, when something
 //! else is to be written, and at the next start.
 //!
-//! **Rounds.** The tables say which round of the journal goes with them. The transaction that takes the journal over counts
-//! it up, and in that moment everything in the journal is of the past: the next record goes to its beginning, and
-//! nothing has to be erased. A round is a prefix of the area: records numbered from 0, each beginning on a page of its own, so that no
+//! **Rounds.** The tables say which round of the journal goes with them. Every transaction that brings them WriteSets, the
+//! journal's or others, counts it up, and in that moment everything in the journal is of the past: the next record goes to
+//! its beginning, and nothing has to be erased. Should redb lose such a transaction, what was written behind it shows. A round is a prefix of the area: records numbered from 0, each beginning on a page of its own, so that no
 //! write can tear a record that is durable.
 //!
 //! **What a power cut leaves.** A record is written after the one before it is durable. So the first place where
@@ -136,7 +136,7 @@ impl Journal {
         self.journaled.is_empty()
     }
 
-    /// The round that the tables name if they take over what is in this one.
+    /// The round that the tables name once they hold more than they do.
     pub(super) fn next_round(&self) -> Round {
         match hooks::is_planted("m44") {
             true => self.round,
@@ -144,7 +144,7 @@ impl Journal {
         }
     }
 
-    /// The tables have taken over what was here, and name the next round.
+    /// The tables hold all that was here, and name the next round.
     pub(super) fn begin_round(&mut self) {
         self.round = self.next_round();
         (self.number, self.end, self.journaled) = (0, self.area.start, Journaled::default());

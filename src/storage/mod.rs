@@ -304,21 +304,21 @@ impl Store {
         self.write_tables(sets)
     }
 
-    /// Writes to the tables: first what the journal holds, then these. In two phases if the journal is not to be believed
-    /// any more, since a silent return to the state before would find it overwritten.
+    /// Writes to the tables: first what the journal holds, then these. A round of the journal begins with it in any case, so
+    /// that no record is ever taken for one behind other tables than those it was written behind. In two phases if the journal
+    /// is not to be believed any more, since a silent return to the state before would find it overwritten.
     fn write_tables(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
         let is_folded = !self.journal.is_empty();
         let mut standing = self.standing.clone();
         self.transact(is_folded || sets.iter().any(is_promise), |transaction| {
             let mut writer = Writer::new(transaction, &self.identity)?;
             if is_folded {
-                writer.fold(self.standing.founded()?, &self.journal)?;
+                writer.fold(self.standing.founded()?, self.journal.journaled())?;
             }
+            writer.put(Slot::Round, &self.journal.next_round())?;
             sets.iter().try_for_each(|set| writer.write(&mut standing, set))
         })?;
-        if is_folded {
-            self.journal.begin_round();
-        }
+        self.journal.begin_round();
         self.standing = standing;
         Ok(())
     }

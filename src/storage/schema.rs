@@ -71,8 +71,9 @@ impl Body {
     }
 }
 
-/// Counts how often the tables took over what the journal held. What the journal holds of this round comes after what the
-/// tables hold; what it holds of earlier ones is in them, or has been overtaken.
+/// Counts how often WriteSets, or what the journal held of them, went to the tables. What the journal holds of this round comes
+/// after what the tables hold; what it holds of earlier ones is in them, or has been overtaken; and what it holds of a later
+/// one shows that the tables lost something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Round(pub(super) u64);
 

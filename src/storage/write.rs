@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     check::{Tail, check_founders, check_meta, check_snapshot},
     error::StoreError,
-    journal::Journal,
+    journal::Journaled,
     read, record,
     schema::{Begun, Body, LOG, LogKey, Newest, STATE, Slot, StateKey, log_key},
     staging,
@@ -67,10 +67,9 @@ impl<'t> Writer<'t> {
     }
 
     /// Takes over what the journal holds. It was checked when it went there.
-    pub(super) fn fold(&mut self, founded: &Founded, journal: &Journal) -> Result<(), StoreError> {
-        self.insert(founded.newest.log, &journal.journaled().entries)?;
-        self.put(Slot::HardState, &founded.tail.hard_state)?;
-        self.put(Slot::Round, &journal.next_round())
+    pub(super) fn fold(&mut self, founded: &Founded, journaled: &Journaled) -> Result<(), StoreError> {
+        self.insert(founded.newest.log, &journaled.entries)?;
+        self.put(Slot::HardState, &founded.tail.hard_state)
     }
 
     fn insert(&mut self, log: Body, entries: &[Entry]) -> Result<(), StoreError> {

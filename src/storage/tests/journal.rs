@@ -151,6 +151,36 @@ fn a_record_of_a_round_that_the_tables_lost_is_noticed() {
 }
 
 #[test]
+fn a_record_behind_a_commit_that_the_tables_lost_is_noticed() {
+    let disk = Disk::default();
+    let mut store = with_log(&disk);
+    store.commit(&[promise(4, hard_state(3, 2, 4))]).unwrap();
+    // The new leader overwrites what was not committed, entry by entry, and goes on behind it.
+    let written = operations(&disk, &mut store, &[append(5, entries(5..=6, 3, 64))]);
+    store.commit(&[append(6, entries(7..=7, 3, 64))]).unwrap();
+    let whole = store.load().unwrap();
+    let image = disk.image();
+    let mut noticed = 0;
+    for operation in written {
+        let Operation::Write { offset, data } = operation else { continue };
+        // But for redb's header.
+        if offset < AREA.end + PAGE_BYTES as usize {
+            continue;
+        }
+        let mut damaged = image.clone();
+        damaged.flip(offset + data.len() / 4, 1);
+        match Store::open(Disk::holding(damaged), wanted(), |_| {}) {
+            Ok((_, found)) => assert_eq!(found, whole, "the page at {offset}"),
+            Err(error) => {
+                assert_eq!(error.code(), "STORE_DAMAGED", "{error}");
+                noticed += 1;
+            }
+        }
+    }
+    assert!(noticed > 0);
+}
+
+#[test]
 fn what_a_client_wrote_does_not_pass_for_a_record() {
     // The same store on a disk of another id writes the very record that ours would take for its next one.
     let forged = {
@@ -186,7 +216,7 @@ fn golden_bytes_of_a_record() {
     let record = disk.image().bytes(AREA.start..AREA.start + PAGE_BYTES as usize);
     let body = [codec::encode(&set.entries), codec::encode(&set.hard_state)].concat();
     assert_eq!(record[4..8], (body.len() as u32).to_le_bytes());
-    assert_eq!(record[8..24], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "round 1, number 0");
+    assert_eq!(record[8..24], [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "round 2, number 0");
     assert_eq!(record[24..24 + body.len()], body);
     assert!(record[24 + body.len()..].iter().all(|byte| *byte == 0));
 }
