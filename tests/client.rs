@@ -336,6 +336,20 @@ async fn what_waits_behind_a_frame_that_is_being_written_has_not_left() {
     assert_eq!(left + waited, 10, "{errors:?}");
 }
 
+#[test]
+fn a_client_whose_runtime_is_gone_connects_anew_in_another() {
+    let certs = certs();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let nodes = runtime();
+    let _within = nodes.enter();
+    let node = Node::start(&certs, 1, healthy(1));
+    let client = client(&certs, &[&node.address], Duration::from_secs(2));
+    for _ in 0..2 {
+        let status = runtime().block_on(async { tokio::time::timeout(Duration::from_secs(10), client.status()).await });
+        status.expect("nobody waits for ever").unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_call_that_is_too_long_for_a_frame_is_told_so_and_its_neighbours_are_served() {
     let certs = certs();

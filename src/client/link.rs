@@ -74,12 +74,24 @@ impl Drop for Hold {
     }
 }
 
+/// What a link's task holds: however the task goes, by a panic or with its runtime, whoever waits is let go.
+#[derive(Debug)]
+struct Task(Arc<Calls>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.0.is_ended() {
+            self.0.end(End::Failed("nobody serves the connection any more".to_owned()));
+        }
+    }
+}
+
 impl Link {
     /// A link to `address`, `host:port`, and its task, which ends after the link's last clone. Must be called within a
     /// tokio runtime.
     pub(super) fn start(address: String, config: ClientConfig) -> (Self, JoinHandle<()>) {
         let calls = Arc::<Calls>::default();
-        (Self(Arc::new(Hold(calls.clone()))), tokio::spawn(run(address, config, calls)))
+        (Self(Arc::new(Hold(calls.clone()))), tokio::spawn(run(address, config, Task(calls))))
     }
 
     /// Has it failed? Then another one is needed.
@@ -104,10 +116,11 @@ impl Link {
 }
 
 /// A link's life: connect, exchange frames, fail, and tell whoever waits. Whose time is over meanwhile is let go.
-async fn run(address: String, config: ClientConfig, calls: Arc<Calls>) {
+async fn run(address: String, config: ClientConfig, task: Task) {
+    let calls = &task.0;
     let (ended, connected) = tokio::select! {
         biased;
-        ended = live(&address, config, &calls) => ended,
+        ended = live(&address, config, calls) => ended,
         () = calls.sweep() => unreachable!("there is always another sweep"),
     };
     tracing::debug!(address, ?ended, "link ended");
