@@ -216,12 +216,12 @@ impl Session {
         place: Place,
         replies: mpsc::Sender<Waiting>,
     ) {
-        let left = timeout_of(call.timeout_ms).saturating_sub(begun.elapsed());
-        let call = ClientCall { timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1), ..call };
         // The place that is too short first: waiting for more with it in hand, such calls could wait for each other.
         let Place { _in_flight, reply } = place;
         drop(reply);
         let reply = self.replies.take_longest(&call.call).await;
+        let left = timeout_of(call.timeout_ms).saturating_sub(begun.elapsed());
+        let call = ClientCall { timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1), ..call };
         self.make(call, Place { _in_flight, reply }, replies);
     }
 }
