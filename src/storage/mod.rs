@@ -157,8 +157,8 @@ impl Store {
         let (recovered, standing) = read::recover(&reading, journal.journaled(), identity)?;
         drop(reading);
         let mut store = Self { database, journal, identity, standing, failed: None };
-        // A sync that failed may have left what can be read and is not durable. So whatever was read is written once more
-        // before anybody relies on it.
+        // A sync that failed may have left what can be read and is not durable. So what the journal says is written once
+        // more before anybody relies on it.
         if !store.journal.is_empty() {
             hooks::sometimes("journal_recovered");
             store.write_tables(&[])?;

@@ -158,19 +158,23 @@ fn a_record_behind_a_commit_that_the_tables_lost_is_noticed() {
     // The new leader overwrites what was not committed, entry by entry, and goes on behind it.
     let written = operations(&disk, &mut store, &[append(5, entries(5..=6, 3, 64))]);
     store.commit(&[append(6, entries(7..=7, 3, 64))]).unwrap();
-    let whole = store.load().unwrap();
-    let image = disk.image();
+    assert_loss_is_noticed(&disk.image(), &written, &store.load().unwrap());
+}
+
+/// Whichever page of those that were written to the tables is damaged, the store is refused, or it is whole nevertheless.
+#[track_caller]
+fn assert_loss_is_noticed(image: &Image, written: &[Operation], whole: &Recovered) {
     let mut noticed = 0;
     for operation in written {
         let Operation::Write { offset, data } = operation else { continue };
         // But for redb's header.
-        if offset < AREA.end + PAGE_BYTES as usize {
+        if *offset < AREA.end + PAGE_BYTES as usize {
             continue;
         }
         let mut damaged = image.clone();
         damaged.flip(offset + data.len() / 4, 1);
         match Store::open(Disk::holding(damaged), wanted(), |_| {}) {
-            Ok((_, found)) => assert_eq!(found, whole, "the page at {offset}"),
+            Ok((_, found)) => assert_eq!(found, *whole, "the page at {offset}"),
             Err(error) => {
                 assert_eq!(error.code(), "STORE_DAMAGED", "{error}");
                 noticed += 1;
@@ -178,6 +182,31 @@ fn a_record_behind_a_commit_that_the_tables_lost_is_noticed() {
         }
     }
     assert!(noticed > 0);
+}
+
+#[test]
+fn a_record_in_the_place_of_another_is_noticed() {
+    let disk = Disk::default();
+    let mut store = folded(&disk);
+    lengthen(&mut store, 7..=9, 100);
+    let image = disk.image();
+    let page = |number: usize| AREA.start + number * PAGE_BYTES as usize;
+    for (from, to) in [(1, 0), (2, 0), (2, 1)] {
+        let mut moved = image.clone();
+        moved.write(page(to), &image.bytes(page(from)..page(from + 1)));
+        let error = Store::open(Disk::holding(moved), wanted(), |_| {}).map(drop).unwrap_err();
+        assert_eq!(error.code(), "STORE_DAMAGED", "{from} in the place of {to}: {error}");
+    }
+}
+
+#[test]
+fn damage_to_what_took_the_journal_over_is_noticed() {
+    let disk = Disk::default();
+    let mut store = folded(&disk);
+    lengthen(&mut store, 7..=8, 100);
+    // No promise, and yet more than itself is lost with it: the journal begins again behind it.
+    let written = operations(&disk, &mut store, &[append(9, entries(8..=8, 2, 50))]);
+    assert_loss_is_noticed(&disk.image(), &written, &store.load().unwrap());
 }
 
 #[test]

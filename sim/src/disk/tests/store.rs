@@ -225,7 +225,7 @@ impl Life {
 fn what_was_reported_durable_is_there_after_any_crash() {
     let mut tally = Tally::default();
     let mut counts = BTreeMap::new();
-    for seed in 0..24 {
+    for seed in 0..36 {
         let mut life = Life::new(seed);
         for _ in 0..12 {
             let mut store = life.start(&mut tally);
@@ -305,7 +305,7 @@ fn a_failed_sync_ends_the_store() {
 #[test]
 fn rot_is_refused_or_harmless_but_for_the_newest_commit() {
     let mut refused = 0;
-    for at in 0..60 {
+    for at in 0..120 {
         let disk = Disk::new(at, NODE);
         let mut life = Life { disk: disk.clone(), ..Life::new(at) };
         let mut store = life.start(&mut Tally::default());
