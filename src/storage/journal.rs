@@ -7,8 +7,9 @@
 //!
 //! **Rounds.** The tables say which round of the journal goes with them. Every transaction that brings them WriteSets, the
 //! journal's or others, counts it up, and in that moment everything in the journal is of the past: the next record goes to
-//! its beginning, and nothing has to be erased. Should redb lose such a transaction, what was written behind it shows. A round is a prefix of the area: records numbered from 0, each beginning on a page of its own, so that no
-//! write can tear a record that is durable.
+//! its beginning, and nothing has to be erased. Should redb lose such a transaction, what was written behind it shows.
+//! A round is a prefix of the area: records numbered from 0, each beginning on a page of its own, so that no write can
+//! tear a record that is durable.
 //!
 //! **What a power cut leaves.** A record is written after the one before it is durable. So the first place where
 //! no record of this round stands is the end, or the one record that was being written; and a record of this round behind

@@ -9,9 +9,9 @@
 //! **How.** `durable` names what is kept, `schema` says where, `record` seals each value to its place, `check` holds the
 //! rules that writing and reading share. What only lengthens the log goes to the `journal`, and in bulk from there to the
 //! tables; `layout` says where in the file the two lie. Term, vote, founding and snapshots are promises to others: they go to
-//! the tables at once, together with what the journal holds, by redb's two-phase commit, and one fsync more. [`Store`] knows no file: its disk is any [`redb::StorageBackend`],
-//! and so the simulator's, too. [`open`] is the door for production: a directory for each replica, locked by the
-//! operating system.
+//! the tables at once, together with what the journal holds, by redb's two-phase commit, and one fsync more. [`Store`]
+//! knows no file: its disk is any [`redb::StorageBackend`], and so the simulator's, too. [`open`] is the door for
+//! production: a directory for each replica, locked by the operating system.
 //!
 //! **Snapshots** may be large, and the log must not wait for them. So a body is staged first, a chunk at a time, each in a
 //! transaction of its own between the log's: [`Store::begin`], [`Store::stage`]. The WriteSet that makes it the newest
@@ -26,9 +26,10 @@
 //! **What it cannot notice.** The journal's last record, if it is damaged, looks like one that power cut short, and so does a
 //! one-phase commit to redb, which takes the state before it. Damage to exactly the newest commit, found at a restart,
 //! therefore loses it without a word, unless it held a promise. And one bit of the file stands under no checksum, the one
-//! that says which of the two newest transactions is the newer (bit 0 of byte 9 of redb's part): damage to it, after a stop that was not clean, can cost the newest
-//! one even if it held a promise, since that is how a two-phase commit looks that power cut off half way. Damage to anything older is
-//! noticed. Nothing catches a panic of redb over a damaged file, as the product ends at any panic: redb promises that a
+//! that says which of the two newest transactions is the newer (bit 0 of byte 9 of redb's part): damage to it, after a stop
+//! that was not clean, can cost the newest one even if it held a promise, since that is how a two-phase commit looks that
+//! power cut off half way; unless the journal has records that came after it. Damage to anything older is noticed. Nothing
+//! catches a panic of redb over a damaged file, as the product ends at any panic: redb promises that a
 //! checked open reports damage instead, and the tests have found no byte that makes it break that.
 //!
 //! **What is absent.** Reading at run time, but for the chunks of a snapshot that is sent: the log is mirrored in memory.
@@ -96,6 +97,7 @@ pub struct Wanted {
 /// An open store.
 pub struct Store {
     database: Database,
+    /// What lengthened the log since the tables were written last.
     journal: Journal,
     identity: Identity,
     /// Where it stands, as is durable.
