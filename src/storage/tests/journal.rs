@@ -189,9 +189,13 @@ fn a_record_in_the_place_of_another_is_noticed() {
     let disk = Disk::default();
     let mut store = folded(&disk);
     lengthen(&mut store, 7..=9, 100);
+    for commit in 7..=9 {
+        store.commit(&[commit_to(commit + 3, hard_state(2, 1, commit))]).unwrap();
+    }
     let image = disk.image();
     let page = |number: usize| AREA.start + number * PAGE_BYTES as usize;
-    for (from, to) in [(1, 0), (2, 0), (2, 1)] {
+    // The entries of one would not follow; of the others, which hold none, only the number tells.
+    for (from, to) in [(1, 0), (2, 1), (3, 4), (4, 3), (4, 5)] {
         let mut moved = image.clone();
         moved.write(page(to), &image.bytes(page(from)..page(from + 1)));
         let error = Store::open(Disk::holding(moved), wanted(), |_| {}).map(drop).unwrap_err();
