@@ -135,7 +135,7 @@ impl<F: Frame> FrameBuilder<F> {
     }
 
     /// Adds a part that is encoded already, unless the frame would be too long with it; false then.
-    pub(super) fn push_encoded(&mut self, part: &[u8]) -> bool {
+    pub fn push_encoded(&mut self, part: &[u8]) -> bool {
         let fits = self.bytes.len() - LENGTH_BYTES + part.len() <= F::BYTES_MAX;
         if fits {
             (self.parts, self.last) = (self.parts + 1, self.bytes.len());
