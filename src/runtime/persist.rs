@@ -34,7 +34,7 @@ const QUEUED_WRITES_MAX: usize = 4_096;
 /// The store as the runtime sees it: asynchronous, so that production can sync on a thread of its own and the
 /// simulator can take its time.
 pub trait Persist: Send + 'static {
-    /// Makes the WriteSets durable, in one transaction, in order. An error is final: it is never retried.
+    /// Makes the WriteSets durable, in order, all or none. An error is final: it is never retried.
     fn commit(&mut self, writes: Vec<WriteSet>) -> impl Future<Output = Result<(), PersistError>> + Send;
 
     /// Begins to stage a body, or goes on with it: tells how many chunks of exactly this one are staged already, and durable.
