@@ -3,15 +3,17 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tombola::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read},
     client::{
-        Call, Client, ClientCall, ClientConfig, ClientError, ClientFrame, ClientReply, Reply, ServerFrame,
+        Call, Client, ClientCall, ClientConfig, ClientError, ClientFrame, ClientReply, Reply, ServerFrame, Sockets,
         wire::{CloseCode, FrameReader, encode_frame},
     },
     pool::{
@@ -60,6 +62,8 @@ struct Node {
     calls: Arc<Mutex<Vec<Call>>>,
     /// Calls of every frame that arrived.
     frames: Arc<Mutex<Vec<usize>>>,
+    /// Where each connection came from.
+    callers: Arc<Mutex<Vec<SocketAddr>>>,
     quic: Quic,
 }
 
@@ -69,13 +73,16 @@ impl Node {
         let config = QuicConfig { listen: "127.0.0.1:0".parse().unwrap(), peers: BTreeMap::new(), tls };
         let (_transport, mut clients, quic) = Quic::bind(config).unwrap();
         let (calls, frames) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let callers = Arc::<Mutex<Vec<_>>>::default();
+        let met = callers.clone();
         let (heard, counted, script): (_, _, Arc<Script>) = (calls.clone(), frames.clone(), Arc::new(script));
         tokio::spawn(async move {
             while let Some(client) = clients.recv().await {
+                met.lock().unwrap().push(client.connection.remote_address());
                 tokio::spawn(serve(client, heard.clone(), counted.clone(), script.clone()));
             }
         });
-        Self { address: quic.local_addr().to_string(), calls, frames, quic }
+        Self { address: quic.local_addr().to_string(), calls, frames, callers, quic }
     }
 
     /// The keys of the mutations that arrived, in order.
@@ -131,16 +138,19 @@ fn client(certs: &TempDir, endpoints: &[&str], timeout: Duration) -> Client {
 }
 
 fn patient_client(certs: &TempDir, endpoints: &[&str], timeout: Duration, attempt_timeout: Duration) -> Client {
+    Client::connect(&config(certs, endpoints, timeout, attempt_timeout)).unwrap()
+}
+
+fn config(certs: &TempDir, endpoints: &[&str], timeout: Duration, attempt_timeout: Duration) -> ClientConfig {
     let file = |name: &str| certs.path().join(name);
-    let config = ClientConfig {
+    ClientConfig {
         endpoints: endpoints.iter().map(|&address| address.to_owned()).collect(),
         ca: file("node-ca.pem"),
         cert: file("shop.pem"),
         key: file("shop.key"),
         timeout,
         attempt_timeout,
-    };
-    Client::connect(&config).unwrap()
+    }
 }
 
 fn status(id: u64, term: u64, leader: u64) -> Play {
@@ -334,6 +344,22 @@ async fn what_waits_behind_a_frame_that_is_being_written_has_not_left() {
     // The frame that the node read, and the one that it did not.
     assert!((1..=4).contains(&left), "{errors:?}");
     assert_eq!(left + waited, 10, "{errors:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_share_sockets_have_connections_of_their_own_and_may_come_all_at_once() {
+    let certs = certs();
+    let [first, second] = [1, 2].map(|id| Node::start(&certs, id, healthy(id)));
+    let patience = Duration::from_secs(20);
+    let config = config(&certs, &[&first.address, &second.address], patience, patience);
+    let sockets = Sockets::default();
+    let clients: Vec<_> = (0..160).map(|_| Client::connect_over(&sockets, &config).unwrap()).collect();
+    let draws: JoinSet<()> =
+        clients.iter().cloned().map(|client| async move { _ = draw(&client, 1).await.unwrap() }).collect();
+    draws.join_all().await;
+    let callers = first.callers.lock().unwrap().clone();
+    assert_eq!((callers.len(), second.callers.lock().unwrap().len()), (160, 0), "nobody is sent elsewhere");
+    assert!(callers.iter().all(|caller| *caller == callers[0]), "from one port: {callers:?}");
 }
 
 #[test]

@@ -21,17 +21,24 @@ use tokio::task::JoinHandle;
 use super::{
     Call, ClientReply, ServerFrame,
     calls::{Calls, End, NoReply},
+    sockets::Sockets,
     wire::{CloseCode, FrameReader},
 };
-use crate::transport::{
-    identity::NODE_NAME,
-    quic::{RefusedBy, one_line, refused_by},
-};
+use crate::transport::quic::{RefusedBy, one_line, refused_by};
 
 /// How long connecting may take, over all addresses of the endpoint's name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much is read at once.
 const READ_BYTES_MAX: usize = 64 << 10;
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    /// Over which sockets.
+    pub(super) sockets: Sockets,
+    /// Who we are, whom we trust, and QUIC's settings.
+    pub(super) config: ClientConfig,
+}
 
 impl End {
     /// What it means that a connection ended so.
@@ -89,9 +96,9 @@ impl Drop for Task {
 impl Link {
     /// A link to `address`, `host:port`, and its task, which ends after the link's last clone. Must be called within a
     /// tokio runtime.
-    pub(super) fn start(address: String, config: ClientConfig) -> (Self, JoinHandle<()>) {
+    pub(super) fn start(address: String, dialer: Dialer) -> (Self, JoinHandle<()>) {
         let calls = Arc::<Calls>::default();
-        (Self(Arc::new(Hold(calls.clone()))), tokio::spawn(run(address, config, Task(calls))))
+        (Self(Arc::new(Hold(calls.clone()))), tokio::spawn(run(address, dialer, Task(calls))))
     }
 
     /// Has it failed? Then another one is needed.
@@ -116,11 +123,11 @@ impl Link {
 }
 
 /// A link's life: connect, exchange frames, fail, and tell whoever waits. Whose time is over meanwhile is let go.
-async fn run(address: String, config: ClientConfig, task: Task) {
+async fn run(address: String, dialer: Dialer, task: Task) {
     let calls = &task.0;
     let (ended, connected) = tokio::select! {
         biased;
-        ended = live(&address, config, calls) => ended,
+        ended = live(&address, &dialer, calls) => ended,
         () = calls.sweep() => unreachable!("there is always another sweep"),
     };
     tracing::debug!(address, ?ended, "link ended");
@@ -133,8 +140,8 @@ async fn run(address: String, config: ClientConfig, task: Task) {
 }
 
 /// Connects and exchanges frames; how that ended, and the connection, if there was one.
-async fn live(address: &str, config: ClientConfig, calls: &Calls) -> (End, Option<(Endpoint, Connection)>) {
-    let (endpoint, connection) = match tokio::time::timeout(CONNECT_TIMEOUT, connect(address, config)).await {
+async fn live(address: &str, dialer: &Dialer, calls: &Calls) -> (End, Option<(Endpoint, Connection)>) {
+    let (endpoint, connection) = match tokio::time::timeout(CONNECT_TIMEOUT, connect(address, dialer)).await {
         Err(_) => return (End::Failed("it does not answer".to_owned()), None),
         Ok(Err(ended)) => return (ended, None),
         Ok(Ok(connected)) => connected,
@@ -148,17 +155,14 @@ async fn live(address: &str, config: ClientConfig, calls: &Calls) -> (End, Optio
 }
 
 /// Connects to the first of the name's addresses that answers, IPv4 first.
-async fn connect(address: &str, config: ClientConfig) -> Result<(Endpoint, Connection), End> {
-    let failed = |error: &dyn std::fmt::Display| End::Failed(error.to_string());
-    let mut addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host(address).await.map_err(|error| failed(&error))?.collect();
+async fn connect(address: &str, dialer: &Dialer) -> Result<(Endpoint, Connection), End> {
+    let found = tokio::net::lookup_host(address).await.map_err(|error| End::Failed(error.to_string()))?;
+    let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut end = End::Failed("the name has no address".to_owned());
     for remote in addresses {
-        let local: SocketAddr = if remote.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
-        let endpoint = Endpoint::client(local).map_err(|error| failed(&error))?;
-        let connecting = endpoint.connect_with(config.clone(), remote, NODE_NAME).map_err(|error| failed(&error))?;
+        let (endpoint, connecting) = dialer.sockets.dial(dialer.config.clone(), remote).map_err(End::Failed)?;
         end = match tokio::time::timeout(share, connecting).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection)),
             Ok(Err(error)) => End::of(&error),

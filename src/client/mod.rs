@@ -20,7 +20,12 @@ mod link;
 #[cfg(not(madsim))]
 #[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]
 mod native;
+#[cfg(not(madsim))]
+#[allow(clippy::disallowed_methods, reason = "the simulator never builds it")]
+mod sockets;
 
 #[cfg(not(madsim))]
 pub use native::*;
 pub use protocol::*;
+#[cfg(not(madsim))]
+pub use sockets::Sockets;

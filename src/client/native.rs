@@ -12,8 +12,9 @@ use super::{
     Call, ClientReply, Reply,
     calls::{CALL_BYTES_MAX, NoReply},
     clock::ClusterClock,
-    link::Link,
+    link::{Dialer, Link},
     retry::{Attempt, Decision, GaveUp, Retry, RetryBudget, RetryPolicy},
+    sockets::Sockets,
 };
 use crate::{
     api::{Answered, Consistency, Failure, NodeStatus, NotApplied, Read},
@@ -113,7 +114,7 @@ pub struct Client {
 }
 
 struct Shared {
-    quic: quinn::ClientConfig,
+    dialer: Dialer,
     policy: RetryPolicy,
     endpoints: Vec<Slot>,
     known: Mutex<Known>,
@@ -149,22 +150,31 @@ struct Plan {
 }
 
 impl Client {
-    /// A client; connects when first used. Must be called within a tokio runtime.
+    /// A client with sockets of its own; connects when first used. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`ClientError::Config`].
     pub fn connect(config: &ClientConfig) -> Result<Self, ClientError> {
+        Self::connect_over(&Sockets::default(), config)
+    }
+
+    /// [`Self::connect`] over sockets that clients share: of a process with many of them, each costs less.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`].
+    pub fn connect_over(sockets: &Sockets, config: &ClientConfig) -> Result<Self, ClientError> {
         if config.endpoints.is_empty() {
             return Err(ClientError::Config("there is no endpoint to ask".to_owned()));
         }
         let quic = ClientTls::load(&config.ca, &config.cert, &config.key)
             .map_err(|error| ClientError::Config(error.to_string()))?;
+        let dialer = Dialer { sockets: sockets.clone(), config: quic };
         let slot = |address: &String| Slot { address: address.clone(), link: Mutex::default() };
         let policy =
             RetryPolicy { timeout: config.timeout, attempt_timeout: config.attempt_timeout, ..RetryPolicy::default() };
         let known = Known { replicas: vec![None; config.endpoints.len()], ..Known::default() };
         let shared = Shared {
-            quic,
+            dialer,
             policy,
             endpoints: config.endpoints.iter().map(slot).collect(),
             known: Mutex::new(known),
@@ -282,13 +292,15 @@ impl Client {
 
     /// Closes the connections, so that the nodes need not find out. Calls under way fail.
     pub async fn close(&self) {
-        for slot in &self.shared.endpoints {
-            let taken = slot.link.lock().expect("nothing panics under this lock").take();
-            if let Some((link, task)) = taken {
-                drop(link);
-                let _ = tokio::time::timeout(Duration::from_millis(100), task).await;
+        let take = |slot: &Slot| slot.link.lock().expect("nothing panics under this lock").take();
+        // All of them first: each waits until none is left of those that share its socket.
+        let tasks: Vec<_> = self.shared.endpoints.iter().filter_map(take).map(|(_link, task)| task).collect();
+        let all = async {
+            for task in tasks {
+                let _ = task.await;
             }
-        }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(100), all).await;
     }
 
     fn plan(&self, call: Call, key: Option<RequestKey>) -> Plan {
@@ -326,7 +338,7 @@ impl Client {
         match &*link {
             Some((link, _)) if !link.is_lost() => link.clone(),
             _ => {
-                let (fresh, task) = Link::start(slot.address.clone(), self.shared.quic.clone());
+                let (fresh, task) = Link::start(slot.address.clone(), self.shared.dialer.clone());
                 *link = Some((fresh.clone(), task));
                 fresh
             }

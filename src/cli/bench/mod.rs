@@ -23,6 +23,8 @@ mod workload;
 
 use std::{path::Path, sync::Arc, time::Instant};
 
+use tokio::task::JoinSet;
+
 pub use args::{Args, Grpc};
 
 use self::{
@@ -38,7 +40,7 @@ use super::{
     output, session,
 };
 use crate::{
-    client::{Client, ClientConfig},
+    client::{Client, ClientConfig, Sockets},
     pool::{Action, CatalogItem, ItemState, Policy, PoolId, Refusal, Stock, Weight},
     server::proto::v1::reward_pool_client::RewardPoolClient,
 };
@@ -137,18 +139,17 @@ impl<'a> Bench<'a> {
     }
 
     async fn native(&self, per_s: Option<u32>) -> Result<Run, CliError> {
-        let mut clients = Vec::new();
+        let (sockets, mut clients) = (Sockets::default(), Vec::new());
         for number in 0..self.args.connections as usize {
             // The first endpoint is asked first.
             let mut config = self.config.clone();
             let first = if self.args.spread { number % config.endpoints.len() } else { self.leader };
             config.endpoints.rotate_left(first);
-            clients.push(Client::connect(&config).map_err(|error| session::failed(error, None))?);
+            clients.push(Client::connect_over(&sockets, &config).map_err(|error| session::failed(error, None))?);
         }
         let run = self.load(&clients, per_s, |client, work| Native { client: client.clone(), work }).await;
-        for client in &clients {
-            client.close().await;
-        }
+        let closing: JoinSet<()> = clients.into_iter().map(|client| async move { client.close().await }).collect();
+        closing.join_all().await;
         Ok(run)
     }
 

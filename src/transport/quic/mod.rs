@@ -19,6 +19,7 @@
 //! **Deliberately absent.** Frames are never sent again on a new connection: raft does that better. No early data, no
 //! migration, no datagrams, no tickets. Certificates are read once: a new one takes effect at the next start.
 
+mod gather;
 mod inbox;
 mod listener;
 mod log;
@@ -30,13 +31,14 @@ mod settings;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::Bytes;
-use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Runtime, TokioRuntime};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Runtime, ServerConfig, TokioRuntime};
 use quinn_proto::RandomConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -45,12 +47,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use self::{
-    inbox::{EVENTS_MAX, inbox_bytes_max},
-    outbox::{OUTBOX_FRAMES_MAX, outbox_bytes_max},
-    settings::CLIENT_STREAMS_MAX,
-};
 use self::{
+    gather::GatheringSocket,
     inbox::{Events, Inbox},
     listener::Listener,
     log::Strangers,
@@ -58,6 +56,11 @@ use self::{
     peer::{Dialer, Peer},
     session::Ends,
     settings::Code,
+};
+pub use self::{
+    inbox::{EVENTS_MAX, inbox_bytes_max},
+    outbox::{OUTBOX_FRAMES_MAX, outbox_bytes_max},
+    settings::CLIENT_STREAMS_MAX,
 };
 pub(crate) use lost::{RefusedBy, one_line, refused_by};
 pub(super) use settings::client_transport;
@@ -71,10 +74,11 @@ use super::{
 };
 use crate::{pool::Actor, types::ReplicaId};
 
-/// Clients connected at a time.
-pub const CLIENTS: ConnectionLimits = ConnectionLimits { total_max: 1024, per_address_max: 64 };
-/// Clients that are authenticated and not yet taken by the server.
-const CLIENTS_WAITING_MAX: usize = 64;
+/// Clients connected at a time. From one address as many as gRPC takes: a hundred workers of one machine have a connection
+/// each.
+pub const CLIENTS: ConnectionLimits = ConnectionLimits { total_max: 1_024, per_address_max: 256 };
+/// Clients that are authenticated and not yet taken by the server: all who may be, as they come together when a leader fails.
+const CLIENTS_WAITING_MAX: usize = CLIENTS.total_max;
 /// Connections from one peer that wait for its place to notice them.
 const ARRIVALS_MAX: usize = 4;
 /// Closing waits no longer than this for peers to acknowledge it, and as long again for the socket.
@@ -217,16 +221,29 @@ impl Transport for QuicTransport {
 }
 
 fn listen_on(listen: SocketAddr, tls: &NodeTls) -> Result<(Endpoint, Weak<dyn AsyncUdpSocket>), SetupError> {
-    let bind = |source| SetupError::Bind { listen, source };
-    let runtime = Arc::new(TokioRuntime);
-    let socket = runtime.wrap_udp_socket(settings::bind_socket(listen).map_err(bind)?).map_err(bind)?;
-    let held = Arc::downgrade(&socket);
     let config = settings::server_config(tls.server());
     let mut own = EndpointConfig::new(tls.reset_key());
     // Ids without a hash of their own: one of an earlier incarnation must be answered by a reset, not dropped.
     own.cid_generator(|| Box::<RandomConnectionIdGenerator>::default());
-    let endpoint = Endpoint::new_with_abstract_socket(own, Some(config), socket, runtime).map_err(bind)?;
-    Ok((endpoint, held))
+    endpoint_on(listen, own, Some(config)).map_err(|source| SetupError::Bind { listen, source })
+}
+
+/// An endpoint for connections that clients dial from `local`.
+pub(crate) fn client_endpoint(local: SocketAddr) -> io::Result<Endpoint> {
+    Ok(endpoint_on(local, EndpointConfig::default(), None)?.0)
+}
+
+/// An endpoint on a socket of its own, and the socket, to see when it is free.
+fn endpoint_on(
+    local: SocketAddr,
+    config: EndpointConfig,
+    server: Option<ServerConfig>,
+) -> io::Result<(Endpoint, Weak<dyn AsyncUdpSocket>)> {
+    let runtime = Arc::new(TokioRuntime);
+    let socket = runtime.wrap_udp_socket(settings::bind_socket(local)?)?;
+    let held = Arc::downgrade(&socket);
+    let gathering = GatheringSocket::new(socket, &*runtime);
+    Ok((Endpoint::new_with_abstract_socket(config, server, gathering, runtime)?, held))
 }
 
 /// The certificates that the other side has shown, its own first.

@@ -11,7 +11,7 @@ use quinn::{
     udp::{UdpSockRef, UdpSocketState},
 };
 
-use super::super::Lane;
+use super::{super::Lane, CLIENTS};
 
 /// A handshake, greeting included, takes no longer; neither does a dial.
 pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -25,8 +25,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(50);
 const IDLE_MAX_MS: u32 = 10_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// Handshakes under way at a time, and as many again waiting to begin.
-pub(super) const HANDSHAKES_MAX: usize = 64;
+/// Handshakes under way at a time, and as many again waiting to begin: all of one address's clients may come at once, and who
+/// is refused goes to a node that must forward what it asks.
+pub(super) const HANDSHAKES_MAX: usize = CLIENTS.per_address_max;
 /// With more than this many handshakes under way, a caller must first prove that its address is its own.
 pub(super) const HANDSHAKES_UNVALIDATED_MAX: usize = 8;
 const INCOMING_BYTES_MAX: u64 = 64 << 10;

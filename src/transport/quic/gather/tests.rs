@@ -1,0 +1,162 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quinn::TokioRuntime;
+
+use super::*;
+
+/// What was sent in one call: where to, and the length of each datagram.
+type Call = (SocketAddr, Vec<usize>);
+
+/// A socket that writes down what it is given, or has no room.
+#[derive(Debug)]
+struct Paper {
+    calls: Mutex<Vec<Call>>,
+    is_full: AtomicBool,
+    has_room: Notify,
+    segments_max: usize,
+}
+
+#[derive(Debug)]
+struct Room(Arc<Paper>);
+
+impl UdpPoller for Room {
+    fn poll_writable(self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        if !self.0.is_full.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let (paper, waker) = (self.0.clone(), context.waker().clone());
+        tokio::spawn(async move {
+            paper.has_room.notified().await;
+            waker.wake();
+        });
+        Poll::Pending
+    }
+}
+
+impl AsyncUdpSocket for Paper {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Room(self))
+    }
+
+    fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let datagrams = transmit.contents.chunks(transmit.segment_size.unwrap_or(usize::MAX)).map(<[u8]>::len);
+        self.calls.lock().unwrap().push((transmit.destination, datagrams.collect()));
+        Ok(())
+    }
+
+    fn poll_recv(&self, _: &mut Context, _: &mut [io::IoSliceMut<'_>], _: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(address(0))
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.segments_max
+    }
+}
+
+fn address(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+fn socket(segments_max: usize) -> (Arc<Paper>, Arc<GatheringSocket>) {
+    let paper =
+        Paper { calls: Mutex::default(), is_full: AtomicBool::new(false), has_room: Notify::new(), segments_max };
+    let paper = Arc::new(paper);
+    (paper.clone(), GatheringSocket::new(paper, &TokioRuntime))
+}
+
+fn send(socket: &GatheringSocket, port: u16, bytes: usize) -> io::Result<()> {
+    let contents = vec![0; bytes];
+    let destination = address(port);
+    socket.try_send(&Transmit { destination, ecn: None, contents: &contents, segment_size: None, src_ip: None })
+}
+
+impl Paper {
+    fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
+    }
+}
+
+/// Lets every task that is ready run.
+async fn turn() {
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_in_a_turn_leaves_together_by_address_and_length() {
+    let (paper, socket) = socket(64);
+    for (port, bytes) in [(1, 50), (2, 50), (1, 50), (1, 60), (1, 50)] {
+        send(&socket, port, bytes).unwrap();
+    }
+    assert_eq!(paper.take(), [], "the turn is not over");
+    turn().await;
+    assert_eq!(paper.take(), [(address(1), vec![50; 3]), (address(2), vec![50]), (address(1), vec![60])]);
+    send(&socket, 1, 50).unwrap();
+    turn().await;
+    assert_eq!(paper.take(), [(address(1), vec![50])], "the next turn, too");
+}
+
+#[tokio::test]
+async fn a_full_group_leaves_at_once() {
+    let (paper, socket) = socket(64);
+    for _ in 0..GROUP_DATAGRAMS_MAX + 1 {
+        send(&socket, 1, 50).unwrap();
+    }
+    assert_eq!(paper.take(), [(address(1), vec![50; GROUP_DATAGRAMS_MAX])]);
+    turn().await;
+    assert_eq!(paper.take(), [(address(1), vec![50])]);
+}
+
+#[tokio::test]
+async fn what_cannot_wait_leaves_behind_what_did() {
+    let (paper, socket) = socket(64);
+    send(&socket, 1, 50).unwrap();
+    send(&socket, 1, DATAGRAM_BYTES_MAX + 1).unwrap();
+    assert_eq!(paper.take(), [(address(1), vec![50]), (address(1), vec![DATAGRAM_BYTES_MAX + 1])]);
+    send(&socket, 1, 50).unwrap();
+    let several =
+        Transmit { destination: address(1), ecn: None, contents: &[0; 250], segment_size: Some(100), src_ip: None };
+    socket.try_send(&several).unwrap();
+    assert_eq!(paper.take(), [(address(1), vec![50]), (address(1), vec![100, 100, 50])]);
+}
+
+#[tokio::test]
+async fn nothing_waits_where_nothing_can_leave_together() {
+    let (paper, socket) = socket(1);
+    send(&socket, 1, 50).unwrap();
+    assert_eq!(paper.take(), [(address(1), vec![50])]);
+}
+
+#[tokio::test]
+async fn what_waits_is_bounded_and_nothing_of_it_is_lost_while_there_is_no_room() {
+    let (paper, socket) = socket(64);
+    paper.is_full.store(true, Ordering::Relaxed);
+    for port in 0..GROUPS_MAX as u16 {
+        send(&socket, port, 50).unwrap();
+    }
+    turn().await;
+    assert_eq!(send(&socket, 9_999, 50).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(paper.take(), []);
+    paper.is_full.store(false, Ordering::Relaxed);
+    paper.has_room.notify_waiters();
+    turn().await;
+    assert_eq!(paper.take(), (0..GROUPS_MAX as u16).map(|port| (address(port), vec![50])).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_waits_when_nobody_needs_the_socket_any_more_is_sent_and_its_task_ends() {
+    let (paper, socket) = socket(64);
+    send(&socket, 1, 50).unwrap();
+    drop(socket);
+    assert_eq!(paper.take(), [(address(1), vec![50])]);
+    turn().await;
+    assert_eq!(Arc::strong_count(&paper), 1);
+}
