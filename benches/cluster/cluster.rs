@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Read,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,8 +26,10 @@ const CATALOG: &str = "catalog:\n  - { item_id: common, quantity: 10000000000000
 
 /// Three nodes of their own, stopped and removed when dropped.
 pub struct Cluster {
-    // Before the home that it works in.
-    dev: Running,
+    /// `dev`, or the nodes themselves. Before the home that they work in.
+    running: Vec<Running>,
+    /// How nodes that `dev` does not run are reached.
+    reach: Vec<(&'static str, String)>,
     user: User,
 }
 
@@ -46,7 +48,54 @@ impl Cluster {
         let base = free_base(3).to_string();
         let dev = user.start(&["dev", "--data-dir", dir, "--grpc-port", &base, "--catalog", "catalog.yaml"]);
         dev.stdout_until("ready");
-        Self { dev, user }
+        Self { running: vec![dev], reach: Vec::new(), user }
+    }
+
+    /// The same with another budget for request keys, as `256MiB`, which `dev` has no word for.
+    pub fn start_with_keys(size: &str) -> Self {
+        let mut cluster = Self::start();
+        let told = dev_json(&cluster.dir());
+        let nodes = told["nodes"].as_array().expect("a list of nodes");
+        let quic: Vec<_> = nodes.iter().map(|node| node["quic"].as_str().expect("an address")).collect();
+        let word = |name: &str| told[name].as_str().expect("a path").to_owned();
+        let reach = vec![
+            ("TOMBOLA_ENDPOINTS", quic.join(",")),
+            ("TOMBOLA_TLS_CA", word("ca")),
+            ("TOMBOLA_TLS_CERT", word("cert")),
+            ("TOMBOLA_TLS_KEY", word("key")),
+        ];
+        cluster.halt();
+        cluster.reach = reach;
+        for node in 1..=nodes.len() {
+            let dir = cluster.dir().join(format!("node-{node}"));
+            fs::remove_dir_all(dir.join("data")).expect("what the node kept");
+            let config = fs::read_to_string(dir.join("config.yaml")).expect("what the node was told");
+            let limits = format!("cluster:\n  limits: {{ keys_bytes_max: {size} }}\n");
+            fs::write(dir.join("config.yaml"), config.replacen("cluster:\n", &limits, 1)).expect("a file of ours");
+            let file = dir.join("config.yaml");
+            let mut command = cluster.command(&["serve", "--config", file.to_str().expect("a path in UTF-8")]);
+            command.stderr(Stdio::null());
+            cluster.running.push(Running::quiet(command));
+        }
+        eventually("all nodes serve", || {
+            let told = cluster.command(&["cluster", "status", "-o", "json"]).output().expect("the binary was built");
+            told.status.success().then_some(())
+        });
+        cluster
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.user.command(args);
+        command.envs(self.reach.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Stops what runs.
+    fn halt(&mut self) {
+        for mut process in self.running.drain(..) {
+            process.signal(Signal::TERM);
+            assert!(process.wait().success(), "the nodes stop cleanly");
+        }
     }
 
     fn dir(&self) -> PathBuf {
@@ -55,13 +104,16 @@ impl Cluster {
 
     /// The nodes' processes.
     pub fn pids(&self) -> Vec<u32> {
+        if !self.reach.is_empty() {
+            return self.running.iter().map(|node| node.child.id()).collect();
+        }
         pids(&dev_json(&self.dir())).into_iter().map(|pid| u32::try_from(pid).expect("a pid")).collect()
     }
 
     /// Kills the node that leads, as a power cut would.
     pub fn kill_leader(&self) {
         let leader = eventually("somebody leads", || {
-            let output = self.user.run(&["cluster", "status", "-o", "json"]);
+            let output = self.command(&["cluster", "status", "-o", "json"]).output().ok()?;
             serde_json::from_slice::<Value>(&output.stdout).ok()?["leader"].as_u64()
         });
         let pid = self.pids()[usize::try_from(leader).expect("an id") - 1];
@@ -72,7 +124,7 @@ impl Cluster {
     /// Begins a load of this many seconds.
     pub fn load(&self, seconds: u32, args: &[&str]) -> Load {
         let duration = format!("{seconds}s");
-        let mut command = self.user.command([&["bench", "-o", "json", "--duration", &duration], args].concat());
+        let mut command = self.command(&[&["bench", "-o", "json", "--duration", &duration], args].concat());
         Load { child: command.stdout(Stdio::piped()).spawn().expect("the binary was built") }
     }
 
@@ -80,8 +132,7 @@ impl Cluster {
     pub fn stop(&mut self) -> (PathBuf, ClusterId) {
         let status = self.user.json(&["cluster", "status"]);
         let id = status["cluster_id"].as_str().and_then(|id| id.parse().ok()).expect("a cluster id");
-        self.dev.signal(Signal::TERM);
-        assert!(self.dev.wait().success(), "the nodes stop cleanly");
+        self.halt();
         (self.dir().join("node-1/data"), id)
     }
 }
