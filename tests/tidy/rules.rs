@@ -150,8 +150,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         wants: "quinn behind `transport` and the native protocol's two ends alone",
         check: |file| {
-            let ends =
-                ["src/transport/", "src/client/native", "src/client/link", "src/server/native", "src/server/accept"];
+            let client = ["src/client/native", "src/client/link", "src/client/sockets"];
+            let ends = [&client[..], &["src/transport/", "src/server/native", "src/server/accept"]].concat();
             file.product_paths_outside(&["quinn"], &ends)
         },
         offenders: &[
