@@ -353,13 +353,35 @@ async fn clients_that_share_sockets_have_connections_of_their_own_and_may_come_a
     let patience = Duration::from_secs(20);
     let config = config(&certs, &[&first.address, &second.address], patience, patience);
     let sockets = Sockets::default();
-    let clients: Vec<_> = (0..160).map(|_| Client::connect_over(&sockets, &config).unwrap()).collect();
+    let clients: Vec<_> = (0..80).map(|_| Client::connect_over(&sockets, &config).unwrap()).collect();
     let draws: JoinSet<()> =
         clients.iter().cloned().map(|client| async move { _ = draw(&client, 1).await.unwrap() }).collect();
     draws.join_all().await;
     let callers = first.callers.lock().unwrap().clone();
-    assert_eq!((callers.len(), second.callers.lock().unwrap().len()), (160, 0), "nobody is sent elsewhere");
+    assert_eq!((callers.len(), second.callers.lock().unwrap().len()), (80, 0), "nobody is sent elsewhere");
     assert!(callers.iter().all(|caller| *caller == callers[0]), "from one port: {callers:?}");
+}
+
+#[tokio::test]
+async fn a_socket_that_a_node_does_not_answer_is_left_by_the_next_dial_and_kept_by_what_is_connected() {
+    let certs = certs();
+    let node = Node::start(&certs, 1, healthy(1));
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addresses = [node.address.clone(), silent.local_addr().unwrap().to_string()];
+    let patience = Duration::from_secs(2);
+    let config = config(&certs, &[&addresses[0], &addresses[1]], patience, patience);
+    let sockets = Sockets::default();
+    let client = || Client::connect_over(&sockets, &config).unwrap();
+    let first = client();
+    first.status_of(0).await.unwrap();
+    client().status_of(0).await.unwrap();
+    first.status_of(1).await.unwrap_err();
+    client().status_of(0).await.unwrap();
+    first.status_of(0).await.unwrap();
+    let callers = node.callers.lock().unwrap().clone();
+    assert_eq!(callers.len(), 3, "the first one keeps its connection");
+    assert_eq!(callers[0], callers[1]);
+    assert_ne!(callers[1], callers[2]);
 }
 
 #[test]

@@ -71,8 +71,10 @@ impl Cluster {
             fs::remove_dir_all(dir.join("data")).expect("what the node kept");
             let config = fs::read_to_string(dir.join("config.yaml")).expect("what the node was told");
             let limits = format!("cluster:\n  limits: {{ keys_bytes_max: {size} }}\n");
-            fs::write(dir.join("config.yaml"), config.replacen("cluster:\n", &limits, 1)).expect("a file of ours");
+            let limited = config.replacen("cluster:\n", &limits, 1);
+            assert_ne!(limited, config, "the file has another form");
             let file = dir.join("config.yaml");
+            fs::write(&file, limited).expect("a file of ours");
             let mut command = cluster.command(&["serve", "--config", file.to_str().expect("a path in UTF-8")]);
             command.stderr(Stdio::null());
             cluster.running.push(Running::quiet(command));

@@ -159,14 +159,18 @@ async fn connect(address: &str, dialer: &Dialer) -> Result<(Endpoint, Connection
     let found = tokio::net::lookup_host(address).await.map_err(|error| End::Failed(error.to_string()))?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
-    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    // A tenth is kept back: who does not answer is to be noticed here.
+    let share = CONNECT_TIMEOUT * 9 / 10 / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut end = End::Failed("the name has no address".to_owned());
     for remote in addresses {
         let (endpoint, connecting) = dialer.sockets.dial(dialer.config.clone(), remote).map_err(End::Failed)?;
         end = match tokio::time::timeout(share, connecting).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection)),
             Ok(Err(error)) => End::of(&error),
-            Err(_) => End::Failed("it does not answer".to_owned()),
+            Err(_) => {
+                dialer.sockets.leave(&endpoint);
+                End::Failed("it does not answer".to_owned())
+            }
         };
         if let End::Refused(_) = end {
             break;

@@ -290,10 +290,11 @@ impl Client {
         self.known().prefer_leader();
     }
 
-    /// Closes the connections, so that the nodes need not find out. Calls under way fail.
+    /// Closes the connections, so that the nodes need not find out. Calls under way fail. Takes up to 100 ms, and at least 50
+    /// while others use the same sockets.
     pub async fn close(&self) {
         let take = |slot: &Slot| slot.link.lock().expect("nothing panics under this lock").take();
-        // All of them first: each waits until none is left of those that share its socket.
+        // All of them first: each waits a little for the last of those that share its socket.
         let tasks: Vec<_> = self.shared.endpoints.iter().filter_map(take).map(|(_link, task)| task).collect();
         let all = async {
             for task in tasks {

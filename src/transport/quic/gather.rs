@@ -3,10 +3,14 @@
 //! quinn hands over each connection's packets by themselves, and each costs a system call and a way through the kernel of
 //! its own, which is most of what a short request costs. So a short datagram waits here until the tasks that were ready
 //! have run; then those of one length to one address leave in one call, whichever connections they belong to (Linux's
-//! UDP_SEGMENT, since 4.18; where there is none, nothing waits). A group that is full leaves at once, so that the other
-//! side has something to do meanwhile. Nothing waits for time to pass.
+//! UDP_SEGMENT, since 4.18; where there is none, nothing waits). When a group is full, all that waits leaves at once, so
+//! that the other side has something to do meanwhile. Nothing waits for time to pass.
 //!
-//! Datagrams of different lengths may change places within a turn. QUIC is made for that, and at worst sends one again.
+//! Datagrams of different lengths may change places within a turn. QUIC is made for that; should one be overtaken by three of
+//! its connection, it is taken for lost (RFC 9002, 6.1.1), sent again, and the connection slows down for a moment.
+//!
+//! **To port 0** nothing can be sent, and Linux's error for it would make quinn give up sending together for good: whoever
+//! claims to come from there gets no answer.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +26,11 @@ use quinn::{
     AsyncUdpSocket, Runtime, UdpPoller,
     udp::{EcnCodepoint, RecvMeta, Transmit},
 };
-use tokio::sync::Notify;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Notify,
+    task::yield_now,
+};
 
 /// Longer ones leave at once: they gain little, and the kernel refuses a whole group of datagrams longer than the path's
 /// limit, as a probe of that limit is. Every path carries this much (RFC 9000, 14).
@@ -46,6 +54,8 @@ pub(super) struct GatheringSocket {
 struct Group {
     way: Way,
     contents: Vec<u8>,
+    /// How many of the bytes have been sent: none or all, unless they leave one by one.
+    sent: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,28 +89,43 @@ impl GatheringSocket {
 
     /// Sends what waits, as far as the socket takes it.
     fn flush(&self, waiting: &mut VecDeque<Group>) -> io::Result<()> {
-        while let Some(group) = waiting.front() {
-            self.socket.try_send(&group.transmit())?;
-            waiting.pop_front();
+        while let Some(group) = waiting.front_mut() {
+            let transmit = group.transmit(self.can_gather());
+            let bytes = transmit.contents.len();
+            self.socket.try_send(&transmit)?;
+            group.sent += bytes;
+            if group.sent == group.contents.len() {
+                waiting.pop_front();
+            }
         }
         Ok(())
+    }
+
+    /// Can datagrams leave together? quinn finds out that they cannot by trying.
+    fn can_gather(&self) -> bool {
+        self.socket.max_transmit_segments() >= GROUP_DATAGRAMS_MAX
     }
 
     fn can_wait(&self, transmit: &Transmit) -> bool {
         let bytes = transmit.contents.len();
         let is_single = transmit.segment_size.is_none_or(|segment| segment >= bytes);
-        is_single && bytes <= DATAGRAM_BYTES_MAX && self.socket.max_transmit_segments() >= GROUP_DATAGRAMS_MAX
+        is_single && bytes <= DATAGRAM_BYTES_MAX && self.can_gather()
     }
 }
 
 /// Sends what waits, whenever something does, after the tasks that were ready before it.
 async fn keep_flushing(gathering: Weak<GatheringSocket>, waits: Arc<Notify>) {
+    // With several threads, a task that is woken comes next, before those that were ready: it has to let them pass.
+    let comes_next = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     loop {
         waits.notified().await;
+        if comes_next {
+            yield_now().await;
+        }
         let Some(gathering) = gathering.upgrade() else { return };
-        let mut poller = gathering.socket.clone().create_io_poller();
         // It fails only for want of room, and then there is somebody to say when to go on.
         while gathering.flush(&mut gathering.waiting()).is_err() {
+            let mut poller = gathering.socket.clone().create_io_poller();
             if poll_fn(|context| poller.as_mut().poll_writable(context)).await.is_err() {
                 break;
             }
@@ -113,10 +138,13 @@ impl Group {
         self.contents.len() >= self.way.datagram_bytes * GROUP_DATAGRAMS_MAX
     }
 
-    fn transmit(&self) -> Transmit<'_> {
+    /// What is left of it, or its next datagram.
+    fn transmit(&self, is_whole: bool) -> Transmit<'_> {
         let Way { destination, source, ecn, datagram_bytes } = self.way;
-        let segment_size = (self.contents.len() > datagram_bytes).then_some(datagram_bytes);
-        Transmit { destination, ecn, contents: &self.contents, segment_size, src_ip: source }
+        let left = &self.contents[self.sent..];
+        let contents = if is_whole { left } else { &left[..datagram_bytes] };
+        let segment_size = (contents.len() > datagram_bytes).then_some(datagram_bytes);
+        Transmit { destination, ecn, contents, segment_size, src_ip: source }
     }
 }
 
@@ -126,6 +154,9 @@ impl AsyncUdpSocket for GatheringSocket {
     }
 
     fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
+        if transmit.destination.port() == 0 {
+            return Ok(());
+        }
         let mut waiting = self.waiting();
         if !self.can_wait(transmit) || waiting.len() >= GROUPS_MAX {
             // What waits was there first.
@@ -146,7 +177,7 @@ impl AsyncUdpSocket for GatheringSocket {
         if waiting.is_empty() {
             self.waits.notify_one();
         }
-        waiting.push_back(Group { way, contents: transmit.contents.to_vec() });
+        waiting.push_back(Group { way, contents: transmit.contents.to_vec(), sent: 0 });
         Ok(())
     }
 

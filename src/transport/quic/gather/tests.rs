@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use quinn::TokioRuntime;
 
@@ -13,7 +13,7 @@ struct Paper {
     calls: Mutex<Vec<Call>>,
     is_full: AtomicBool,
     has_room: Notify,
-    segments_max: usize,
+    segments_max: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl AsyncUdpSocket for Paper {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.segments_max
+        self.segments_max.load(Ordering::Relaxed)
     }
 }
 
@@ -65,6 +65,7 @@ fn address(port: u16) -> SocketAddr {
 }
 
 fn socket(segments_max: usize) -> (Arc<Paper>, Arc<GatheringSocket>) {
+    let segments_max = AtomicUsize::new(segments_max);
     let paper =
         Paper { calls: Mutex::default(), is_full: AtomicBool::new(false), has_room: Notify::new(), segments_max };
     let paper = Arc::new(paper);
@@ -139,7 +140,7 @@ async fn nothing_waits_where_nothing_can_leave_together() {
 async fn what_waits_is_bounded_and_nothing_of_it_is_lost_while_there_is_no_room() {
     let (paper, socket) = socket(64);
     paper.is_full.store(true, Ordering::Relaxed);
-    for port in 0..GROUPS_MAX as u16 {
+    for port in 1..=GROUPS_MAX as u16 {
         send(&socket, port, 50).unwrap();
     }
     turn().await;
@@ -148,15 +149,61 @@ async fn what_waits_is_bounded_and_nothing_of_it_is_lost_while_there_is_no_room(
     paper.is_full.store(false, Ordering::Relaxed);
     paper.has_room.notify_waiters();
     turn().await;
-    assert_eq!(paper.take(), (0..GROUPS_MAX as u16).map(|port| (address(port), vec![50])).collect::<Vec<_>>());
+    assert_eq!(paper.take(), (1..=GROUPS_MAX as u16).map(|port| (address(port), vec![50])).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn what_waits_when_nobody_needs_the_socket_any_more_is_sent_and_its_task_ends() {
+async fn what_waits_when_nobody_needs_the_socket_any_more_is_sent() {
     let (paper, socket) = socket(64);
     send(&socket, 1, 50).unwrap();
     drop(socket);
     assert_eq!(paper.take(), [(address(1), vec![50])]);
+}
+
+#[tokio::test]
+async fn the_task_ends_with_the_socket() {
+    let (_paper, socket) = socket(64);
     turn().await;
-    assert_eq!(Arc::strong_count(&paper), 1);
+    let waits = Arc::downgrade(&socket.waits);
+    drop(socket);
+    turn().await;
+    assert_eq!(waits.strong_count(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_port_0() {
+    let (paper, socket) = socket(64);
+    send(&socket, 0, 50).unwrap();
+    send(&socket, 0, DATAGRAM_BYTES_MAX + 1).unwrap();
+    turn().await;
+    assert_eq!(paper.take(), []);
+}
+
+#[tokio::test]
+async fn what_turns_out_to_be_unable_to_leave_together_leaves_one_by_one() {
+    let (paper, socket) = socket(64);
+    send(&socket, 1, 50).unwrap();
+    send(&socket, 1, 50).unwrap();
+    paper.segments_max.store(1, Ordering::Relaxed);
+    turn().await;
+    assert_eq!(paper.take(), [(address(1), vec![50]), (address(1), vec![50])]);
+}
+
+/// The tasks that are ready in one turn of one worker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn with_several_threads_too_what_is_sent_in_a_turn_leaves_together() {
+    let (paper, socket) = socket(64);
+    let senders = async move {
+        let send_one = |socket: Arc<GatheringSocket>| tokio::spawn(async move { send(&socket, 1, 50).unwrap() });
+        let tasks: Vec<_> = (0..5).map(|_| send_one(socket.clone())).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        socket
+    };
+    let _socket = tokio::spawn(senders).await.unwrap();
+    while paper.calls.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(paper.take(), [(address(1), vec![50; 5])]);
 }
