@@ -39,19 +39,19 @@ struct Workload {
 }
 
 const WORKLOADS: [Workload; 8] = [
-    Workload { name: "apply single draws", unit: "key", units: 1_024, instructions: 8_124.5, run: || apply(SINGLE) },
+    Workload { name: "apply single draws", unit: "key", units: 1_024, instructions: 7_835.3, run: || apply(SINGLE) },
     Workload {
         name: "apply 100 draws a key",
         unit: "draw",
         units: 4_000,
-        instructions: 656.6,
+        instructions: 644.4,
         run: || apply(HUNDREDS),
     },
     Workload {
         name: "encode a batch",
         unit: "key",
         units: 1_024,
-        instructions: 95.4,
+        instructions: 90.3,
         run: || {
             let batch = draws(SINGLE, 1);
             rounds(|| drop(black_box(batch.encode())));
@@ -61,26 +61,26 @@ const WORKLOADS: [Workload; 8] = [
         name: "decode a batch",
         unit: "key",
         units: 1_024,
-        instructions: 228.1,
+        instructions: 242.9,
         run: || {
             let bytes = draws(SINGLE, 1).encode();
             rounds(|| drop(black_box(Batch::decode(&bytes))));
         },
     },
-    Workload { name: "encode calls", unit: "call", units: 250, instructions: 1_090.6, run: || encode(&calls(FRAME)) },
-    Workload { name: "decode calls", unit: "call", units: 250, instructions: 1_401.6, run: || decode(&calls(FRAME)) },
+    Workload { name: "encode calls", unit: "call", units: 250, instructions: 623.0, run: || encode(&calls(FRAME)) },
+    Workload { name: "decode calls", unit: "call", units: 250, instructions: 1_218.2, run: || decode(&calls(FRAME)) },
     Workload {
         name: "encode replies",
         unit: "draw",
         units: 25_000,
-        instructions: 339.0,
+        instructions: 346.3,
         run: || encode(&replies(LONG)),
     },
     Workload {
         name: "decode replies",
         unit: "draw",
         units: 25_000,
-        instructions: 159.6,
+        instructions: 155.9,
         run: || decode(&replies(LONG)),
     },
 ];
