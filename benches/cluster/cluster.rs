@@ -79,7 +79,7 @@ impl Cluster {
             command.stderr(Stdio::null());
             cluster.running.push(Running::quiet(command));
         }
-        eventually("all nodes serve", || {
+        eventually("a leader answers", || {
             let told = cluster.command(&["cluster", "status", "-o", "json"]).output().expect("the binary was built");
             told.status.success().then_some(())
         });

@@ -157,12 +157,13 @@ impl AsyncUdpSocket for GatheringSocket {
         if transmit.destination.port() == 0 {
             return Ok(());
         }
+        let can_wait = self.can_wait(transmit);
         let mut waiting = self.waiting();
-        if !self.can_wait(transmit) || waiting.len() >= GROUPS_MAX {
+        if !can_wait || waiting.len() >= GROUPS_MAX {
             // What waits was there first.
             self.flush(&mut waiting)?;
         }
-        if !self.can_wait(transmit) {
+        if !can_wait {
             return self.socket.try_send(transmit);
         }
         let way = Way::of(transmit);
