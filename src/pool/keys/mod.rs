@@ -251,11 +251,13 @@ impl Keys {
         }
         let scope = &self.scopes[spot.scope];
         let found = scope.find(spot.tag, key, &spot.name);
-        if found.is_some() || spot.scope == ORPHANS || key.time() > scope.orphaned_until() {
+        let orphans = &self.scopes[ORPHANS];
+        let is_no_orphan = || key.time() > scope.orphaned_until() || !orphans.has_bucket(key);
+        if found.is_some() || spot.scope == ORPHANS || is_no_orphan() {
             return found;
         }
         let name = orphan_name(pool, key);
-        self.scopes[ORPHANS].find(self.tag(&name), key, &name)
+        orphans.find(self.tag(&name), key, &name)
     }
 
     fn tag(&self, name: &Name) -> u32 {

@@ -50,7 +50,7 @@ impl Ring {
         self.bucket(number).is_some_and(|bucket| bucket.tally.bytes >= BUCKET_BYTES_MAX)
     }
 
-    fn bucket(&self, number: u64) -> Option<&Bucket> {
+    pub(super) fn bucket(&self, number: u64) -> Option<&Bucket> {
         let at = locate_segment(&self.segments, number).ok()?;
         let buckets = &self.segments[at].buckets;
         locate_bucket(buckets, number).ok().map(|at| buckets[at].as_ref())

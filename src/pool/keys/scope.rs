@@ -101,6 +101,12 @@ impl Scope {
         RingKind::of_key(key).iter().find_map(|&kind| self.ring(kind).find(tag, number, name))
     }
 
+    /// Is there a bucket in which the key might be?
+    pub(super) fn has_bucket(&self, key: &RequestKey) -> bool {
+        let number = bucket_number(key.time());
+        RingKind::of_key(key).iter().any(|&kind| self.ring(kind).bucket(number).is_some())
+    }
+
     /// The ring with the oldest bucket, and when that ended.
     pub(super) fn oldest(&self, budget: Budget) -> Option<(RingKind, Millis)> {
         let rings = RingKind::ALL.into_iter().filter(|kind| kind.budget() == budget);

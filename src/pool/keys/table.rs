@@ -11,7 +11,7 @@ use std::{iter::repeat_n, sync::Arc};
 const PAGE_SLOTS: usize = 256;
 /// Slots of the first page, to begin with.
 const FIRST_SLOTS: usize = 8;
-/// Bits that the directory can use. Beyond, pages grow instead: tags chosen to be equal cannot exhaust the memory.
+/// Bits that the directory can use; the low ones of a tag need not be spread. Beyond, pages grow instead: tags chosen to be equal cannot exhaust the memory.
 const DEPTH_MAX: u32 = 20;
 /// A place that is none.
 const EMPTY: u64 = u64::MAX;
@@ -46,7 +46,7 @@ impl Table {
         let page = &self.pages[self.page_of(tag)];
         probe(page.slots.len(), tag).map(|slot| page.slots[slot]).take_while(|&slot| slot != EMPTY).find_map(|slot| {
             let place = slot as Place;
-            ((slot >> 32) as u32 == tag && is_it(place)).then_some(place)
+            (tag_of(slot) == tag && is_it(place)).then_some(place)
         })
     }
 
@@ -72,9 +72,11 @@ impl Table {
             return;
         }
         let has_bit = |tag: u32| tag >> depth & 1 == 1;
-        let (without, with) =
-            (full.refilled(depth + 1, slots, |tag| !has_bit(tag)), full.refilled(depth + 1, slots, has_bit));
-        self.pages[at] = without;
+        // One of the two may be all but empty, where tags have bits in common.
+        let with_len = full.values().filter(|&value| has_bit(tag_of(value))).count();
+        let without_len = full.used as usize - with_len;
+        let with = full.refilled(depth + 1, slots_for(with_len), has_bit);
+        self.pages[at] = full.refilled(depth + 1, slots_for(without_len), |tag| !has_bit(tag));
         self.pages.push(with);
         if self.directory.len() == 1 << depth {
             self.directory.extend_from_within(..);
@@ -98,7 +100,7 @@ impl Page {
 
     fn insert(&mut self, value: u64) {
         let slots = Arc::make_mut(&mut self.slots);
-        let slot = probe(slots.len(), (value >> 32) as u32).find(|&slot| slots[slot] == EMPTY);
+        let slot = probe(slots.len(), tag_of(value)).find(|&slot| slots[slot] == EMPTY);
         slots[slot.expect("a page is at most three quarters full")] = value;
         self.used += 1;
     }
@@ -106,12 +108,22 @@ impl Page {
     /// A page with so many slots and those of this one's values whose tags are wanted.
     fn refilled(&self, depth: u32, slots: usize, wanted: impl Fn(u32) -> bool) -> Self {
         let mut page = Self::new(depth, slots);
-        self.slots
-            .iter()
-            .filter(|&&value| value != EMPTY && wanted((value >> 32) as u32))
-            .for_each(|&value| page.insert(value));
+        self.values().filter(|&value| wanted(tag_of(value))).for_each(|value| page.insert(value));
         page
     }
+
+    fn values(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().copied().filter(|&value| value != EMPTY)
+    }
+}
+
+fn tag_of(value: u64) -> u32 {
+    (value >> 32) as u32
+}
+
+/// Slots for so many values, with room for as many again.
+fn slots_for(len: usize) -> usize {
+    (2 * len).next_power_of_two().clamp(FIRST_SLOTS, PAGE_SLOTS)
 }
 
 /// The slots of a page in the order in which a tag is looked for, each once. The directory uses the low bits, so this
