@@ -33,7 +33,11 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Panics
 /// As [`encode`] does.
 pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    options(u64::MAX).serialize_into(out, value).expect("derived serialization into memory does not fail");
+    // With a limit bincode would measure the value before it writes it, which takes as long again.
+    options(u64::MAX)
+        .with_no_limit()
+        .serialize_into(out, value)
+        .expect("derived serialization into memory does not fail");
 }
 
 /// The length in bytes that [`encode`] would give.

@@ -117,7 +117,7 @@ async fn load(client: Client, stop: Arc<AtomicBool>) -> (Told, Duration) {
 fn awards(outcome: &Outcome) -> (DrawSeq, Vec<Option<ItemId>>) {
     match &outcome.result {
         Ok(Effect::Drawn { first_seq, steps, .. }) => {
-            (*first_seq, steps.iter().map(|step| step.item().cloned()).collect())
+            (*first_seq, steps.iter().map(|step| step.cloned().into_item()).collect())
         }
         other => panic!("not a draw's outcome: {other:?}"),
     }

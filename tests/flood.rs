@@ -163,7 +163,7 @@ async fn draw_one(client: &Client) -> u64 {
     let key = client.new_key().await.expect("a node tells the time");
     let drawn = client.submit(PoolId::default_pool(), key, Action::Draw { count: 1 }).await;
     match drawn.expect("a draw is answered").value.outcome.result {
-        Ok(Effect::Drawn { steps, .. }) => u64::from(steps[0].item().is_some()),
+        Ok(Effect::Drawn { steps, .. }) => steps.awards().map(|(_, units)| units).sum(),
         other => panic!("a draw is answered by a result, not by {other:?}"),
     }
 }

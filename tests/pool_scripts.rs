@@ -315,7 +315,7 @@ fn effect_words(effect: &Effect) -> String {
             if steps.len() > 20 {
                 return format!("drew at version {version}: #{first_seq} and {} more", steps.len() - 1);
             }
-            for (seq, step) in (first_seq.0..).zip(steps) {
+            for (seq, step) in (first_seq.0..).zip(steps.iter()) {
                 let _ = match step {
                     Step::Awarded(item) => write!(words, " #{seq} {item}"),
                     Step::Fallback(item) => write!(words, " #{seq} {item} (fallback)"),

@@ -101,7 +101,7 @@ impl Cluster {
         let mut outcome = self.apply(number, commands).remove(0);
         if self.is(Wrong::ToldAsLost, number) {
             let Ok(Effect::Drawn { steps, .. }) = &mut outcome.result else { panic!("a draw: {outcome:?}") };
-            steps[0] = Step::Miss;
+            *steps = std::iter::once(Step::Miss).chain(steps.iter().skip(1).map(Step::cloned)).collect();
         }
         if self.is(Wrong::Reordered, number) {
             outcome.index = Index(outcome.index.0 - 1);

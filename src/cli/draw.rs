@@ -7,7 +7,7 @@ use super::{
     mutate::{self, Target},
     output,
 };
-use crate::pool::{Action, DRAWS_PER_COMMAND_MAX, DrawSeq, Effect, Step};
+use crate::pool::{Action, DRAWS_PER_COMMAND_MAX, DrawSeq, Effect, ItemId, Step, Steps};
 
 /// What can be said about a draw.
 #[derive(Debug, clap::Args)]
@@ -47,11 +47,11 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
 }
 
 /// Numbers the steps.
-fn numbered(first: DrawSeq, steps: &[Step]) -> impl Iterator<Item = (u64, &Step)> {
+fn numbered(first: DrawSeq, steps: &Steps) -> impl Iterator<Item = (u64, Step<&ItemId>)> {
     steps.iter().zip(first.0..).map(|(step, seq)| (seq, step))
 }
 
-fn code(step: &Step) -> &'static str {
+fn code(step: Step<&ItemId>) -> &'static str {
     match step {
         Step::Awarded(_) => "AWARDED",
         Step::Fallback(_) => "FALLBACK",
@@ -61,18 +61,18 @@ fn code(step: &Step) -> &'static str {
 }
 
 /// `awards` holds what was given, `not_awarded` the steps that gave nothing.
-pub(super) fn steps_json(first: DrawSeq, steps: &[Step]) -> Value {
+pub(super) fn steps_json(first: DrawSeq, steps: &Steps) -> Value {
     let (awards, not_awarded): (Vec<_>, Vec<_>) = numbered(first, steps).partition(|(_, step)| step.item().is_some());
     let award =
-        |(seq, step): (u64, &Step)| json!({"request_id": seq, "item_id": step.item().map(|item| item.as_str())});
-    let nothing = |(seq, step): (u64, &Step)| json!({"request_id": seq, "result": code(step)});
+        |(seq, step): (u64, Step<&ItemId>)| json!({"request_id": seq, "item_id": step.into_item().map(ItemId::as_str)});
+    let nothing = |(seq, step): (u64, Step<&ItemId>)| json!({"request_id": seq, "result": code(step)});
     json!({
         "awards": awards.into_iter().map(award).collect::<Vec<_>>(),
         "not_awarded": not_awarded.into_iter().map(nothing).collect::<Vec<_>>(),
     })
 }
 
-pub(super) fn steps_text(first: DrawSeq, steps: &[Step]) -> String {
+pub(super) fn steps_text(first: DrawSeq, steps: &Steps) -> String {
     let rows = numbered(first, steps).map(|(seq, step)| {
         let item = match step {
             Step::Awarded(item) => item.to_string(),
@@ -90,13 +90,9 @@ mod tests {
     use super::*;
     use crate::{cli::mutate::tests::decided, pool::Version};
 
-    fn steps() -> Vec<Step> {
-        vec![
-            Step::Awarded("gold".parse().unwrap()),
-            Step::Fallback("tin".parse().unwrap()),
-            Step::Miss,
-            Step::PoolEmpty,
-        ]
+    fn steps() -> Steps {
+        let (gold, tin) = ("gold".parse().unwrap(), "tin".parse().unwrap());
+        [Step::Awarded(gold), Step::Fallback(tin), Step::Miss, Step::PoolEmpty].into_iter().collect()
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub use outcome::*;
 pub use query::*;
 pub use restore::{BadSnapshot, Restorer};
 pub use snapshot::SnapshotHandle;
+pub use steps::Steps;
 
 use crate::types::{HistoryDigest, Index, StateDigest};
 

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{DrawSeq, ItemId, Stock, Version, Weight};
+use super::{
+    names::{DrawSeq, ItemId, Stock, Version, Weight},
+    steps::Steps,
+};
 use crate::types::{Index, Millis};
 
 /// What became of a command.
@@ -28,8 +31,7 @@ pub enum Effect {
         /// The version of the odds.
         version: Version,
         /// In order, at most [`super::DRAWS_PER_COMMAND_MAX`].
-        #[serde(with = "super::steps")]
-        steps: Vec<Step>,
+        steps: Steps,
     },
     /// A claim.
     Claimed {
@@ -64,26 +66,58 @@ pub enum Effect {
     },
 }
 
-/// One draw's result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+/// One draw's result, its item told by an `I`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<I = ItemId> {
     /// The item was awarded.
-    Awarded(ItemId),
+    Awarded(I),
     /// The pool's fallback item was awarded in place of one that could not be.
-    Fallback(ItemId),
+    Fallback(I),
     /// An item that cannot be awarded was hit, under [`super::Policy::Miss`].
     Miss,
     /// Nothing in the pool can be awarded.
     PoolEmpty,
 }
 
-impl Step {
+impl<I> Step<I> {
     /// The item awarded, if one was.
-    pub fn item(&self) -> Option<&ItemId> {
+    pub fn item(&self) -> Option<&I> {
+        self.as_ref().into_item()
+    }
+
+    /// [`Self::item`], and nothing else.
+    pub fn into_item(self) -> Option<I> {
         match self {
             Self::Awarded(item) | Self::Fallback(item) => Some(item),
             Self::Miss | Self::PoolEmpty => None,
         }
+    }
+
+    /// The same, with the item in place.
+    pub fn as_ref(&self) -> Step<&I> {
+        match self {
+            Self::Awarded(item) => Step::Awarded(item),
+            Self::Fallback(item) => Step::Fallback(item),
+            Self::Miss => Step::Miss,
+            Self::PoolEmpty => Step::PoolEmpty,
+        }
+    }
+
+    /// The same, with the item told otherwise.
+    pub fn map<J>(self, tell: impl FnOnce(I) -> J) -> Step<J> {
+        match self {
+            Self::Awarded(item) => Step::Awarded(tell(item)),
+            Self::Fallback(item) => Step::Fallback(tell(item)),
+            Self::Miss => Step::Miss,
+            Self::PoolEmpty => Step::PoolEmpty,
+        }
+    }
+}
+
+impl<I: Clone> Step<&I> {
+    /// The same, with an item of its own.
+    pub fn cloned(self) -> Step<I> {
+        self.map(I::clone)
     }
 }
 

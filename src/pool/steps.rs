@@ -1,14 +1,13 @@
-//! The steps of a draw as they travel: each item id once, and a byte a step.
+//! The steps of a draw, in memory as they travel: each item id once, and a code a step.
 //!
-//! A draw of 100 names the same few items again and again. Its steps are written as the distinct ids in the order of their
+//! A draw of 100 names the same few items again and again. So its steps are the distinct ids in the order of their
 //! first appearance, then one code a step: 0 a miss, 1 pool empty, `2 + 2n` the award of id `n`, `3 + 2n` its award as the
-//! fallback. Codes are bytes, or `u16` if there are more than [`NARROW_NAMES_MAX`] ids.
+//! fallback. On the wire codes are bytes, or `u16` if there are more than [`NARROW_NAMES_MAX`] ids.
 //!
 //! Nothing is believed of what is read: there are at most as many steps as a command draws, and no more ids; each id is there
-//! once, and used, for the first time where the order says. So there is one form for each list of steps. All steps of an id
-//! share it.
+//! once, and used, for the first time where the order says. So there is one form for each list of steps.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, hash::Hash, marker::PhantomData};
 
 use rustc_hash::FxHashMap;
 use serde::{
@@ -31,74 +30,142 @@ const POOL_EMPTY: u16 = 1;
 const AWARDED: u16 = 2;
 const FALLBACK: u16 = 3;
 
-pub(super) fn serialize<S: Serializer>(steps: &[Step], serializer: S) -> Result<S::Ok, S::Error> {
-    let names = Names::of(steps.iter().filter_map(Step::item));
-    let mut pair = serializer.serialize_tuple(2)?;
-    pair.serialize_element(&names.list)?;
-    pair.serialize_element(&Codes { steps, names: &names })?;
-    pair.end()
+/// The steps of a draw, in order: at most [`DRAWS_PER_COMMAND_MAX`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Steps {
+    /// Distinct, in the order of their first appearance.
+    names: Vec<ItemId>,
+    codes: Vec<u16>,
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>, D::Error> {
-    deserializer.deserialize_tuple(2, Pair)
+impl Steps {
+    /// Steps whose items go by something shorter than their ids: by `name`, one each.
+    ///
+    /// # Panics
+    /// If there are tens of thousands.
+    pub(super) fn named<K: Copy + Eq + Hash>(steps: impl Iterator<Item = Step<K>>, name: impl Fn(K) -> ItemId) -> Self {
+        let mut numbers = Numbers::default();
+        let codes = steps.map(|step| code(step.map(|item| numbers.number(item)))).collect();
+        Self { names: numbers.list.into_iter().map(name).collect(), codes }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.codes.is_empty()
+    }
+
+    /// Each step.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Step<&ItemId>> {
+        self.codes.iter().map(|&code| meaning(code).map(|number| &self.names[number]))
+    }
+
+    /// Each item that was awarded, as the fallback or not, and how often.
+    pub fn awards(&self) -> impl Iterator<Item = (&ItemId, u64)> {
+        let mut units = vec![0; self.names.len()];
+        self.codes.iter().filter_map(|&code| meaning(code).into_item()).for_each(|number| units[number] += 1);
+        self.names.iter().zip(units)
+    }
 }
 
-/// Distinct ids, numbered by their first appearance.
-#[derive(Default)]
-struct Names<'a> {
-    list: Vec<&'a ItemId>,
+impl FromIterator<Step> for Steps {
+    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
+        let steps: Vec<Step> = steps.into_iter().collect();
+        Self::named(steps.iter().map(Step::as_ref), ItemId::clone)
+    }
+}
+
+impl From<Vec<Step>> for Steps {
+    fn from(steps: Vec<Step>) -> Self {
+        steps.into_iter().collect()
+    }
+}
+
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+fn code(step: Step<usize>) -> u16 {
+    let (kind, number) = match step {
+        Step::Awarded(number) => (AWARDED, number),
+        Step::Fallback(number) => (FALLBACK, number),
+        Step::Miss => return MISS,
+        Step::PoolEmpty => return POOL_EMPTY,
+    };
+    kind + 2 * u16::try_from(number).expect("a draw has at most a thousand steps")
+}
+
+fn meaning(code: u16) -> Step<usize> {
+    match code {
+        MISS => Step::Miss,
+        POOL_EMPTY => Step::PoolEmpty,
+        code if code % 2 == 0 => Step::Awarded(usize::from(code / 2) - 1),
+        code => Step::Fallback(usize::from(code / 2) - 1),
+    }
+}
+
+/// Numbers things by their first appearance.
+struct Numbers<K> {
+    list: Vec<K>,
     /// The numbers of those beyond [`SCANNED_NAMES_MAX`].
-    beyond: FxHashMap<&'a str, usize>,
+    beyond: FxHashMap<K, usize>,
 }
 
-impl<'a> Names<'a> {
-    fn of(ids: impl Iterator<Item = &'a ItemId>) -> Self {
-        let mut names = Self::default();
-        for id in ids {
-            if names.number(id).is_none() {
-                if names.list.len() >= SCANNED_NAMES_MAX {
-                    names.beyond.insert(id.as_str(), names.list.len());
-                }
-                names.list.push(id);
-            }
+impl<K> Default for Numbers<K> {
+    fn default() -> Self {
+        Self { list: Vec::new(), beyond: FxHashMap::default() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Numbers<K> {
+    fn number(&mut self, thing: K) -> usize {
+        let next = self.list.len();
+        let scanned = &self.list[..next.min(SCANNED_NAMES_MAX)];
+        if let Some(number) = scanned.iter().position(|known| *known == thing) {
+            return number;
         }
-        names
-    }
-
-    fn number(&self, id: &ItemId) -> Option<usize> {
-        let scanned = &self.list[..self.list.len().min(SCANNED_NAMES_MAX)];
-        // The pool shares one name among all steps of an item, which says so without a look at its bytes.
-        let shared = scanned.iter().position(|name| name.is_shared_with(id));
-        let equal = || scanned.iter().position(|name| *name == id);
-        shared.or_else(equal).or_else(|| self.beyond.get(id.as_str()).copied())
-    }
-
-    fn code(&self, step: &Step) -> u16 {
-        let (kind, id) = match step {
-            Step::Awarded(id) => (AWARDED, id),
-            Step::Fallback(id) => (FALLBACK, id),
-            Step::Miss => return MISS,
-            Step::PoolEmpty => return POOL_EMPTY,
-        };
-        let number = self.number(id).expect("every id of the steps is among their names");
-        kind + 2 * u16::try_from(number).expect("a draw has at most a thousand steps")
+        let number = if next < SCANNED_NAMES_MAX { next } else { *self.beyond.entry(thing).or_insert(next) };
+        if number == next {
+            self.list.push(thing);
+        }
+        number
     }
 }
 
-/// A code a step.
-struct Codes<'a> {
-    steps: &'a [Step],
-    names: &'a Names<'a>,
-}
-
-impl Serialize for Codes<'_> {
+impl Serialize for Steps {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let codes = self.steps.iter().map(|step| self.names.code(step));
-        if self.names.list.len() > NARROW_NAMES_MAX {
-            serializer.collect_seq(codes)
+        let mut pair = serializer.serialize_tuple(2)?;
+        pair.serialize_element(&self.names)?;
+        if self.names.len() > NARROW_NAMES_MAX {
+            pair.serialize_element(&self.codes)?;
         } else {
-            serializer.collect_seq(codes.map(|code| code as u8))
+            pair.serialize_element(&Narrow(&self.codes))?;
         }
+        pair.end()
+    }
+}
+
+/// Codes as bytes, which are written as one.
+struct Narrow<'a>(&'a [u16]);
+
+impl Serialize for Narrow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = [0; LEN_MAX];
+        let bytes = &mut bytes[..self.0.len()];
+        bytes.iter_mut().zip(self.0).for_each(|(byte, &code)| *byte = code as u8);
+        serializer.serialize_bytes(bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Steps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_tuple(2, Pair)
     }
 }
 
@@ -106,71 +173,68 @@ impl Serialize for Codes<'_> {
 struct Pair;
 
 impl<'de> Visitor<'de> for Pair {
-    type Value = Vec<Step>;
+    type Value = Steps;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the ids and codes of a draw's steps")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Vec<Step>, A::Error> {
-        let names = pair.next_element_seed(List::of(Ok))?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
-        if Names::of(names.iter()).list.len() < names.len() {
-            return Err(A::Error::custom("an item is named twice"));
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Steps, A::Error> {
+        let names: Vec<ItemId> =
+            pair.next_element_seed(List::new())?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+        let codes = if names.len() > NARROW_NAMES_MAX {
+            pair.next_element_seed(List::new())?
+        } else {
+            pair.next_element_seed(NarrowList)?
+        };
+        let steps = Steps { names, codes: codes.ok_or_else(|| A::Error::invalid_length(1, &self))? };
+        steps.check().map(|()| steps).map_err(A::Error::custom)
+    }
+}
+
+impl Steps {
+    /// Are they in the one form that there is for them?
+    fn check(&self) -> Result<(), &'static str> {
+        let mut numbers = Numbers::default();
+        if (0..).zip(&self.names).any(|(at, name)| numbers.number(name) != at) {
+            return Err("an item is named twice");
         }
         let mut used = 0;
-        let mut step = |code: u16| {
-            let kind = match code {
-                MISS => return Ok(Step::Miss),
-                POOL_EMPTY => return Ok(Step::PoolEmpty),
-                code if code % 2 == 0 => Step::Awarded,
-                _ => Step::Fallback,
-            };
-            let number = usize::from(code / 2) - 1;
-            let id = names.get(number).filter(|_| number <= used).ok_or("a step names an item out of order")?;
+        for number in self.codes.iter().filter_map(|&code| meaning(code).into_item()) {
+            if number > used || number >= self.names.len() {
+                return Err("a step names an item out of order");
+            }
             used = used.max(number + 1);
-            Ok(kind(id.clone()))
-        };
-        let steps = if names.len() > NARROW_NAMES_MAX {
-            pair.next_element_seed(List::of(&mut step))?
-        } else {
-            pair.next_element_seed(List::of(|code: u8| step(code.into())))?
-        };
-        let steps = steps.ok_or_else(|| A::Error::invalid_length(1, &self))?;
-        if used == names.len() { Ok(steps) } else { Err(A::Error::custom("an item is named by no step")) }
+        }
+        if used == self.names.len() { Ok(()) } else { Err("an item is named by no step") }
     }
 }
 
-/// Reads a list of at most as many elements as a draw has steps, and makes of each what it means.
-struct List<E, F> {
-    make: F,
-    elements: PhantomData<fn() -> E>,
-}
+/// Reads a list of at most as many elements as a draw has steps.
+struct List<E>(PhantomData<fn() -> E>);
 
-impl<E, F> List<E, F> {
-    fn of<T>(make: F) -> Self
-    where
-        F: FnMut(E) -> Result<T, &'static str>,
-    {
-        Self { make, elements: PhantomData }
+impl<E> List<E> {
+    fn new() -> Self {
+        Self(PhantomData)
     }
 }
 
-impl<'de, E: Deserialize<'de>, T, F: FnMut(E) -> Result<T, &'static str>> DeserializeSeed<'de> for List<E, F> {
-    type Value = Vec<T>;
+impl<'de, E: Deserialize<'de>> DeserializeSeed<'de> for List<E> {
+    type Value = Vec<E>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<E>, D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de, E: Deserialize<'de>, T, F: FnMut(E) -> Result<T, &'static str>> Visitor<'de> for List<E, F> {
-    type Value = Vec<T>;
+impl<'de, E: Deserialize<'de>> Visitor<'de> for List<E> {
+    type Value = Vec<E>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at most {DRAWS_PER_COMMAND_MAX} elements")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Vec<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<E>, A::Error> {
         // What is left is known where a length comes first; it is as long as whoever wrote it says.
         let len = elements.size_hint().unwrap_or(0);
         if len > LEN_MAX {
@@ -181,9 +245,35 @@ impl<'de, E: Deserialize<'de>, T, F: FnMut(E) -> Result<T, &'static str>> Visito
             if list.len() == LEN_MAX {
                 return Err(A::Error::invalid_length(LEN_MAX + 1, &self));
             }
-            list.push((self.make)(element).map_err(A::Error::custom)?);
+            list.push(element);
         }
         Ok(list)
+    }
+}
+
+/// Reads codes that are bytes.
+struct NarrowList;
+
+impl<'de> DeserializeSeed<'de> for NarrowList {
+    type Value = Vec<u16>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u16>, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for NarrowList {
+    type Value = Vec<u16>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {DRAWS_PER_COMMAND_MAX} bytes")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u16>, E> {
+        if bytes.len() > LEN_MAX {
+            return Err(E::invalid_length(bytes.len(), &self));
+        }
+        Ok(bytes.iter().map(|&code| code.into()).collect())
     }
 }
 
@@ -194,16 +284,12 @@ mod tests {
     use super::*;
     use crate::codec;
 
-    /// Steps in the form in which they travel.
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Steps(#[serde(with = "super")] Vec<Step>);
-
     fn id(number: usize) -> ItemId {
         format!("item {number}").parse().unwrap()
     }
 
-    fn decode(bytes: &[u8]) -> Option<Vec<Step>> {
-        codec::decode::<Steps>(bytes, 1 << 20).ok().map(|steps| steps.0)
+    fn decode(bytes: &[u8]) -> Option<Steps> {
+        codec::decode(bytes, 1 << 20).ok()
     }
 
     /// The bytes of such names and codes, whatever they mean.
@@ -224,29 +310,29 @@ mod tests {
             &[5, 0, 0, 0, 0, 0, 0, 0],           // five steps
             &[2, 0, 5, 2, 1],                    // mud, a miss, gold as the fallback, mud, pool empty
         ];
-        assert_eq!(codec::encode(&Steps(steps.to_vec())), golden.concat());
+        let steps = Steps::from(steps.to_vec());
+        assert_eq!(codec::encode(&steps), golden.concat());
         assert_eq!(decode(&golden.concat()).unwrap(), steps);
     }
 
     #[test]
-    fn a_hundred_draws_of_six_items_take_a_byte_each_and_share_their_names() {
-        let steps = Steps((0..100).map(|at| Step::Awarded(id(at % 6))).collect());
+    fn a_hundred_draws_of_six_items_take_a_byte_each_and_name_each_once() {
+        let steps: Steps = (0..100).map(|at| Step::Awarded(id(at % 6))).collect();
         let bytes = codec::encode(&steps);
         assert_eq!(bytes.len(), 8 + 6 * (8 + "item 0".len()) + 8 + 100);
         let read = decode(&bytes).unwrap();
-        let text = |at: usize| read[at].item().unwrap().as_str().as_ptr();
-        assert!((6..100).all(|at| text(at) == text(at - 6)));
-        assert_eq!(read, steps.0);
+        assert_eq!((read.names.len(), &read), (6, &steps));
+        assert!(read.iter().zip(0..).all(|(step, at)| step == Step::Awarded(&id(at % 6))));
     }
 
     #[test]
     fn codes_are_wide_when_there_are_more_ids_than_a_byte_can_tell() {
         for (ids, width) in [(SCANNED_NAMES_MAX + 1, 1), (NARROW_NAMES_MAX, 1), (NARROW_NAMES_MAX + 1, 2), (1_000, 2)] {
-            let steps = Steps((0..ids).map(|at| Step::Fallback(id(at))).collect());
+            let steps: Steps = (0..ids).map(|at| Step::Fallback(id(at))).collect();
             let names: usize = (0..ids).map(|at| 8 + id(at).as_str().len()).sum();
             let bytes = codec::encode(&steps);
             assert_eq!(bytes.len(), 8 + names + 8 + width * ids);
-            assert_eq!(decode(&bytes), Some(steps.0));
+            assert_eq!(decode(&bytes), Some(steps));
         }
     }
 
@@ -289,9 +375,22 @@ mod tests {
             steps in prop_oneof![Just(1), Just(6), Just(40), Just(700)]
                 .prop_flat_map(|ids| prop::collection::vec(any_step(ids), 0..=1_000)),
         ) {
-            let bytes = codec::encode(&Steps(steps.clone()));
-            prop_assert_eq!(codec::encoded_len(&Steps(steps.clone())), bytes.len());
-            prop_assert_eq!(decode(&bytes), Some(steps));
+            let told = Steps::from(steps.clone());
+            prop_assert_eq!((told.len(), told.is_empty()), (steps.len(), steps.is_empty()));
+            prop_assert!(told.iter().eq(steps.iter().map(Step::as_ref)));
+            let bytes = codec::encode(&told);
+            prop_assert_eq!(codec::encoded_len(&told), bytes.len());
+            prop_assert_eq!(decode(&bytes), Some(told));
+        }
+
+        #[test]
+        fn awards_are_counted_by_item(steps in prop::collection::vec(any_step(30), 0..=200)) {
+            let told = Steps::from(steps.clone());
+            for (item, units) in told.awards() {
+                prop_assert_eq!(units, steps.iter().filter(|step| step.item() == Some(item)).count() as u64);
+            }
+            let all: u64 = told.awards().map(|(_, units)| units).sum();
+            prop_assert_eq!(all, steps.iter().filter_map(Step::item).count() as u64);
         }
 
         /// Whatever is read is written as the same bytes: there is one form for each list of steps.
@@ -300,10 +399,10 @@ mod tests {
             ids in 1..150usize, len in 0..200usize,
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         ) {
-            let mut bytes = codec::encode(&Steps((0..len).map(|at| Step::Awarded(id(at % ids))).collect()));
+            let mut bytes = codec::encode(&(0..len).map(|at| Step::Awarded(id(at % ids))).collect::<Steps>());
             damage.iter().for_each(|(at, value)| { let at = at.index(bytes.len()); bytes[at] = *value; });
             if let Some(steps) = decode(&bytes) {
-                prop_assert_eq!(codec::encode(&Steps(steps)), bytes);
+                prop_assert_eq!(codec::encode(&steps), bytes);
             }
         }
     }

@@ -9,6 +9,7 @@ use std::fmt;
 use super::{
     names::{DrawSeq, ItemId, Version},
     outcome::{Claim, Effect, Refusal, Step},
+    steps::Steps,
 };
 use crate::codec;
 
@@ -18,14 +19,8 @@ const STEP_BYTES: usize = 5;
 /// No stored effect or refusal comes near.
 const PLAIN_BYTES_MAX: usize = 1_024;
 
-/// What a step of a draw gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pick {
-    Awarded(u32),
-    Fallback(u32),
-    Miss,
-    PoolEmpty,
-}
+/// What a step of a draw gave, the item by its position.
+pub(super) type Pick = Step<u32>;
 
 /// Writes what comes before a draw's picks, which follow one by one.
 pub(super) fn write_drawn(first_seq: DrawSeq, version: Version, steps: u16, out: &mut Vec<u8>) {
@@ -89,7 +84,7 @@ impl<'a> Verdict<'a> {
     pub(super) fn is_within(&self, items: usize) -> bool {
         match self {
             Self::Drawn { picks, .. } => {
-                picks.iter().filter_map(Pick::position).all(|position| (position as usize) < items)
+                picks.iter().filter_map(Pick::into_item).all(|position| (position as usize) < items)
             }
             Self::Plain(_) => true,
         }
@@ -97,15 +92,10 @@ impl<'a> Verdict<'a> {
 
     /// The result in words that leave the pool; `id` names the item at a position.
     pub(super) fn tell<'b>(self, id: impl Fn(u32) -> &'b ItemId) -> Result<Effect, Refusal> {
-        let step = |pick| match pick {
-            Pick::Awarded(position) => Step::Awarded(id(position).clone()),
-            Pick::Fallback(position) => Step::Fallback(id(position).clone()),
-            Pick::Miss => Step::Miss,
-            Pick::PoolEmpty => Step::PoolEmpty,
-        };
         match self {
             Self::Drawn { first_seq, version, picks } => {
-                Ok(Effect::Drawn { first_seq, version, steps: picks.iter().map(step).collect() })
+                let steps = Steps::named(picks.iter(), |position| id(position).clone());
+                Ok(Effect::Drawn { first_seq, version, steps })
             }
             Self::Plain(result) => result,
         }
@@ -144,13 +134,6 @@ impl Pick {
         };
         let [a, b, c, d] = position.to_le_bytes();
         out.extend_from_slice(&[code, a, b, c, d]);
-    }
-
-    fn position(self) -> Option<u32> {
-        match self {
-            Self::Awarded(position) | Self::Fallback(position) => Some(position),
-            Self::Miss | Self::PoolEmpty => None,
-        }
     }
 
     fn decode([code, position @ ..]: [u8; STEP_BYTES]) -> Option<Self> {

@@ -377,7 +377,7 @@ fn catch_up(counter: &Counter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 
-fn outcome_of(step: &Step) -> DrawOutcome {
+fn outcome_of<I>(step: Step<I>) -> DrawOutcome {
     match step {
         Step::Awarded(_) => DrawOutcome::Awarded,
         Step::Fallback(_) => DrawOutcome::Fallback,

@@ -413,7 +413,7 @@ impl Requests {
                 open.command.command.key = self.keys.make(*now);
                 self.place(id, Place::Queued);
             }
-            _ => self.answer(id, &outcome),
+            _ => self.answer(id, outcome),
         }
     }
 
@@ -447,10 +447,14 @@ impl Requests {
         }
     }
 
-    fn answer(&mut self, id: RequestId, outcome: &Outcome) {
+    fn answer(&mut self, id: RequestId, outcome: Outcome) {
         let Some(mut open) = self.close(id) else { return };
-        let answered = Answered { key: open.command.command.key, outcome: outcome.clone() };
-        open.waiters.drain(..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
+        let answered = Answered { key: open.command.command.key, outcome };
+        // Most have one waiter, who is told without a copy.
+        open.waiters.drain(1..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
+        if let Some(first) = open.waiters.pop() {
+            first.answer(Ok(answered));
+        }
     }
 
     fn fail(&mut self, id: RequestId, failure: Failure) {

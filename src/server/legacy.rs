@@ -244,7 +244,7 @@ fn responses(answered: &Answered, draws: u16) -> Result<Vec<DrawResponse>, Statu
     let Outcome { result, .. } = &answered.outcome;
     match result {
         Ok(Effect::Drawn { first_seq, steps, .. }) if steps.len() == usize::from(draws) => {
-            Ok((first_seq.0..).zip(steps).map(|(seq, step)| response(DrawSeq(seq), step)).collect())
+            Ok((first_seq.0..).zip(steps.iter()).map(|(seq, step)| response(DrawSeq(seq), step)).collect())
         }
         Ok(_) => Err(status::unexpected_answer()),
         Err(Refusal::PoolPaused) => Ok(vec![in_band(DrawSeq(0), POOL_PAUSED); draws.into()]),
@@ -252,7 +252,7 @@ fn responses(answered: &Answered, draws: u16) -> Result<Vec<DrawResponse>, Statu
     }
 }
 
-fn response(seq: DrawSeq, step: &Step) -> DrawResponse {
+fn response(seq: DrawSeq, step: Step<&ItemId>) -> DrawResponse {
     match step {
         Step::Awarded(item) | Step::Fallback(item) => {
             DrawResponse { request_id: seq.0, item_id: item.to_string(), error: String::new() }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn drawn(steps: Vec<Step>) -> Answered {
-        answered(Ok(Effect::Drawn { first_seq: DrawSeq(41), version: Version(1), steps }))
+        answered(Ok(Effect::Drawn { first_seq: DrawSeq(41), version: Version(1), steps: steps.into() }))
     }
 
     fn item(stock: Stock) -> ItemState {

@@ -87,7 +87,7 @@ impl StockCheck {
 fn awards(command: &Command, outcome: &Outcome) -> Vec<Award> {
     match (&outcome.result, &command.action) {
         (Ok(Effect::Drawn { first_seq, steps, .. }), _) => {
-            let unit = |step: &Step| step.item().map(|item| (item.clone(), 1));
+            let unit = |step: Step<&ItemId>| step.into_item().map(|item| (item.clone(), 1));
             steps.iter().zip(first_seq.0..).map(|(step, seq)| (DrawSeq(seq), unit(step))).collect()
         }
         (Ok(Effect::Claimed { seq, result }), Action::Claim { item, quantity }) => {

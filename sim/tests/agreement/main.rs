@@ -81,7 +81,7 @@ impl Seen {
 
     fn add_steps(&mut self, effect: &Effect) {
         let Effect::Drawn { steps, .. } = effect else { return };
-        for step in steps {
+        for step in steps.iter() {
             let code = match step {
                 Step::Awarded(_) => "awarded",
                 Step::Fallback(_) => "fallback",

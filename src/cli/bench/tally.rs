@@ -157,39 +157,45 @@ impl Tally {
     pub(super) fn given(&mut self, given: Given) -> Result<u64, String> {
         match given {
             Given::Effect(Effect::Drawn { steps, .. }) => {
-                steps.iter().for_each(|step| self.award(step.item().map(ItemId::as_str)));
-                Ok(steps.len() as u64)
+                let draws = steps.len() as u64;
+                let awarded: u64 = steps.awards().map(|(_, units)| units).sum();
+                self.empty += draws - awarded;
+                steps.awards().for_each(|(item, units)| self.award(item.as_str(), units));
+                Ok(draws)
             }
             Given::Effect(other) => Err(format!("the cluster answered something else: {other:?}")),
             Given::Streamed(draws) => {
                 for draw in &draws {
-                    self.award((!draw.item_id.is_empty()).then_some(&draw.item_id));
+                    self.award_one((!draw.item_id.is_empty()).then_some(&draw.item_id));
                 }
                 Ok(draws.len() as u64)
             }
             Given::Called(draws) => {
                 for draw in &draws {
-                    self.award((draw.code() == DrawCode::Awarded).then_some(&draw.item_id));
+                    self.award_one((draw.code() == DrawCode::Awarded).then_some(&draw.item_id));
                 }
                 Ok(draws.len() as u64)
             }
             Given::Claimed(item) => {
-                self.award(item.as_ref().map(ItemId::as_str));
+                self.award_one(item.as_ref().map(ItemId::as_str));
                 Ok(0)
             }
             Given::Read => Ok(0),
         }
     }
 
-    fn award(&mut self, item: Option<&str>) {
-        let Some(item) = item else {
-            self.empty += 1;
-            return;
-        };
+    fn award_one(&mut self, item: Option<&str>) {
+        match item {
+            Some(item) => self.award(item, 1),
+            None => self.empty += 1,
+        }
+    }
+
+    fn award(&mut self, item: &str, units: u64) {
         match self.awards.get_mut(item) {
-            Some(units) => *units += 1,
+            Some(before) => *before += units,
             None => {
-                self.awards.insert(item.into(), 1);
+                self.awards.insert(item.into(), units);
             }
         }
     }
@@ -212,7 +218,7 @@ pub(super) mod tests {
     pub(in crate::cli::bench) fn drawn(ids: &[&str]) -> Given {
         let mut steps: Vec<_> = ids.iter().map(|id| Step::Awarded(id.parse().unwrap())).collect();
         steps.push(Step::PoolEmpty);
-        Given::Effect(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps })
+        Given::Effect(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps: steps.into() })
     }
 
     pub(in crate::cli::bench) fn window() -> Window {

@@ -105,7 +105,7 @@ fn import(items: &[(&str, Stock, u32)]) -> Action {
 
 fn steps(result: Result<Effect, Refusal>) -> Vec<Step> {
     match result {
-        Ok(Effect::Drawn { steps, .. }) => steps,
+        Ok(Effect::Drawn { steps, .. }) => steps.iter().map(Step::cloned).collect(),
         other => panic!("no draw: {other:?}"),
     }
 }

@@ -70,7 +70,7 @@ pub fn found(answered: &Answered) -> Found {
             Found::Refused(Refused { receipt, code: refusal.code().to_owned(), message: refusal.to_string() })
         }
         Ok(Effect::Drawn { first_seq, version, steps }) => {
-            let results = (first_seq.0..).zip(steps).map(|(seq, step)| draw_result(seq, step)).collect();
+            let results = (first_seq.0..).zip(steps.iter()).map(|(seq, step)| draw_result(seq, step)).collect();
             Found::Draw(DrawResponse { receipt, odds_version: version.0, results })
         }
         Ok(Effect::Claimed { seq, result }) => {
@@ -90,7 +90,7 @@ pub fn found(answered: &Answered) -> Found {
     }
 }
 
-fn draw_result(request_id: u64, step: &Step) -> DrawResult {
+fn draw_result(request_id: u64, step: Step<&ItemId>) -> DrawResult {
     let (code, via) = match step {
         Step::Awarded(_) => (DrawCode::Awarded, DrawVia::Unspecified),
         Step::Fallback(_) => (DrawCode::Awarded, DrawVia::Fallback),
@@ -186,7 +186,7 @@ mod tests {
             Step::Miss,
             Step::PoolEmpty,
         ];
-        let outcome = answered(Ok(Effect::Drawn { first_seq: DrawSeq(9), version: Version(8), steps }));
+        let outcome = answered(Ok(Effect::Drawn { first_seq: DrawSeq(9), version: Version(8), steps: steps.into() }));
         let Found::Draw(told) = found(&outcome) else { panic!("a draw is told as a draw") };
         assert_eq!(told.odds_version, 8);
         let receipt = told.receipt.unwrap();
