@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     command::{Action, BATCH_BYTES_MAX, CLAIM_QUANTITY_MAX, CatalogItem, Command, DRAWS_PER_COMMAND_MAX, Policy},
+    entry,
     names::{QUANTITY_MAX, Stock},
 };
 use crate::codec;
@@ -22,6 +23,11 @@ pub const CATALOG_COMMAND_BYTES_MAX: usize = BATCH_BYTES_MAX - 1_024;
 pub struct Fingerprint(pub [u8; 16]);
 
 impl Command {
+    /// The length in bytes that [`codec::encode`] gives for it.
+    pub(crate) fn encoded_len(&self) -> usize {
+        entry::command_len(self)
+    }
+
     /// Checks every rule of form and every fixed limit. An error says, for its sender, which one is broken.
     pub fn check(&self) -> Result<(), String> {
         self.action.check()?;

@@ -17,6 +17,9 @@ use crate::{
 
 /// Bytes of a batch before its commands.
 const HEAD_BYTES: usize = 50;
+/// Bytes of a length, and of the number of a variant.
+const LEN_BYTES: usize = 8;
+const KIND_BYTES: usize = 4;
 /// A command without its names; most have one of a few bytes.
 const COMMAND_BYTES: usize = 64;
 
@@ -43,6 +46,18 @@ fn write_command(command: &Command, out: &mut Vec<u8>) {
         }
         ref other => codec::encode_into(other, out),
     }
+}
+
+/// How many bytes [`codec::encode`] gives for a command.
+pub(super) fn command_len(command: &Command) -> usize {
+    let names = 2 * LEN_BYTES + command.pool.as_str().len() + command.actor.as_str().len();
+    names
+        + command.key.as_bytes().len()
+        + KIND_BYTES
+        + match &command.action {
+            Action::Draw { count } => KIND_BYTES + size_of_val(count),
+            other => codec::encoded_len(other),
+        }
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) {
@@ -172,6 +187,9 @@ mod tests {
                 prop_assert_eq!(read(&codec::encode(&batch)), None);
             }
             prop_assert_eq!(write(&batch), codec::encode(&batch));
+            for command in &batch.commands {
+                prop_assert_eq!(command_len(command), codec::encoded_len(command));
+            }
         }
 
         #[test]

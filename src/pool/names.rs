@@ -166,7 +166,7 @@ impl<T: FromStr<Err = InvalidName>> Visitor<'_> for Text<T> {
 /// Names a request for ever: 16 bytes that its caller made, holding their own time (UUIDv7 of RFC 9562: 48 bits of
 /// milliseconds, version 7, variant 2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "[u8; 16]", into = "[u8; 16]")]
+#[serde(try_from = "u128", into = "u128")]
 pub struct RequestKey([u8; 16]);
 
 impl RequestKey {
@@ -218,9 +218,19 @@ impl TryFrom<[u8; 16]> for RequestKey {
     }
 }
 
-impl From<RequestKey> for [u8; 16] {
+// How keys travel: as the number that has their bytes in little-endian order, which a codec reads and writes as one, and not
+// as sixteen.
+impl From<RequestKey> for u128 {
     fn from(key: RequestKey) -> Self {
-        key.0
+        Self::from_le_bytes(key.0)
+    }
+}
+
+impl TryFrom<u128> for RequestKey {
+    type Error = InvalidName;
+
+    fn try_from(number: u128) -> Result<Self, InvalidName> {
+        number.to_le_bytes().try_into()
     }
 }
 

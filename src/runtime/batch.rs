@@ -26,7 +26,7 @@ impl Measured {
     /// Checks and measures a command. The error says which rule it breaks.
     pub fn new(command: Command) -> Result<Self, String> {
         command.check()?;
-        let measured = Self { bytes: codec::encoded_len(&command), draws: usize::from(command.draws()), command };
+        let measured = Self { bytes: command.encoded_len(), draws: usize::from(command.draws()), command };
         if Filling::default().fits(&measured) {
             Ok(measured)
         } else {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn batches_of(flow: &FlowLimits, is_halved: bool, own: Vec<Command>, peers: Vec<Command>) -> Vec<Vec<Command>> {
-        let mut requests = Requests::new(ServerKeys::new(ReplicaId(1), 7), Pace::new(Duration::from_millis(50)));
+        let mut requests = Requests::new(ServerKeys::new(ReplicaId(1), 7), Pace::new(Duration::from_millis(50)), 7);
         requests.handle_time(Millis(1));
         let mut forwards = Forwards::default();
         let view = View { term: Term(1), leader: Leader::Here };

@@ -29,8 +29,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::Hasher as _,
     time::Duration,
 };
+
+use rustc_hash::FxHashMap;
+use siphasher::sip::SipHasher13;
+use slab::Slab;
 
 use super::{
     admission::{Permit, overloaded},
@@ -64,7 +69,11 @@ const WINDOW_BYTES_MAX: usize = FORWARDED_BYTES_MAX / 2;
 
 /// In the order of acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct RequestId(u64);
+struct RequestId {
+    number: u64,
+    /// Where it is in [`Requests::open`], as long as it is.
+    slot: usize,
+}
 
 /// Who waits for a request's answer.
 #[derive(Debug)]
@@ -106,6 +115,7 @@ enum Place {
 /// A request that is not answered.
 #[derive(Debug)]
 struct Open {
+    id: RequestId,
     command: Measured,
     /// At least one.
     waiters: Vec<Waiter>,
@@ -177,16 +187,19 @@ pub(super) struct Requests {
     seen: Millis,
     pace: Pace,
     turned_away: TurnedAway,
-    open: BTreeMap<RequestId, Open>,
+    open: Slab<Open>,
     accepted: u64,
     /// The ones to be sent, oldest first.
     queue: BTreeSet<RequestId>,
     /// The last copy of each that was sent.
-    proposals: BTreeMap<ProposalId, RequestId>,
+    proposals: FxHashMap<ProposalId, RequestId>,
     /// Bytes of the commands among them.
     sent_bytes: usize,
-    /// Requests under a caller's key, by key: what a second send of one attaches to.
-    keyed: BTreeMap<RequestKey, RequestId>,
+    /// Requests under a caller's key, by its hash: what a second send of one attaches to. Of two keys of one hash the later has
+    /// nothing to attach to, which does no harm.
+    keyed: FxHashMap<u64, RequestId>,
+    /// Key of that hash, so that nobody outside can choose keys that collide.
+    hash_seed: u64,
     /// When to look at which again. A request may be looked at in vain, never too late.
     alarms: BTreeMap<Tick, Vec<RequestId>>,
     view: View,
@@ -194,19 +207,20 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// None yet.
-    pub fn new(keys: ServerKeys, pace: Pace) -> Self {
+    /// None yet. Nobody outside knows the seed.
+    pub fn new(keys: ServerKeys, pace: Pace, hash_seed: u64) -> Self {
         Self {
+            hash_seed,
             keys,
             seen: Millis(0),
             pace,
             turned_away: TurnedAway::default(),
-            open: BTreeMap::new(),
+            open: Slab::new(),
             accepted: 0,
             queue: BTreeSet::new(),
-            proposals: BTreeMap::new(),
+            proposals: FxHashMap::default(),
             sent_bytes: 0,
-            keyed: BTreeMap::new(),
+            keyed: FxHashMap::default(),
             alarms: BTreeMap::new(),
             view: View::default(),
             is_stopping: false,
@@ -236,13 +250,13 @@ impl Requests {
     /// Accepts a request, or turns it away. If the very same one is open it is not sent again: the waiter joins those of
     /// the first.
     pub fn accept(&mut self, command: Measured, mut waiter: Waiter, now: Now) {
-        let Command { key, origin, .. } = command.command;
-        let twin = self.keyed.get(&key).copied().filter(|id| self.open[id].command.command == command.command);
+        let hash = self.hash(&command.command.key);
+        let twin = self.keyed.get(&hash).copied().filter(|id| self.open[id.slot].command.command == command.command);
         if let Some(id) = twin {
             hooks::sometimes("duplicate_attached_in_flight");
             waiter.permit.step_aside();
             self.alarms.entry(waiter.deadline).or_default().push(id);
-            self.open.get_mut(&id).expect("keys are those of open requests").waiters.push(waiter);
+            self.open[id.slot].waiters.push(waiter);
             return;
         }
         if waiter.permit.is_beside() || self.pace.is_standing() {
@@ -251,16 +265,22 @@ impl Requests {
             waiter.answer(Err(overloaded(self.pace.retry_after_ms()).into()));
             return;
         }
-        let id = RequestId(self.accepted);
+        let id = RequestId { number: self.accepted, slot: self.open.vacant_key() };
         self.accepted += 1;
         self.alarms.entry(waiter.deadline).or_default().push(id);
-        if origin == KeyOrigin::Caller {
-            self.keyed.entry(key).or_insert(id);
+        if command.command.origin == KeyOrigin::Caller {
+            self.keyed.entry(hash).or_insert(id);
         }
         self.queue.insert(id);
         let (accepted, sent_at) = (now.at, Duration::ZERO);
         let (waiters, place) = (vec![waiter], Place::Queued);
-        self.open.insert(id, Open { command, waiters, place, accepted, sent_at, sent: 0, astray: false });
+        self.open.insert(Open { id, command, waiters, place, accepted, sent_at, sent: 0, astray: false });
+    }
+
+    fn hash(&self, key: &RequestKey) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.hash_seed, 0);
+        hasher.write(key.as_bytes());
+        hasher.finish()
     }
 
     /// Is nobody waiting?
@@ -276,12 +296,12 @@ impl Requests {
             if !self.is_too_late(id, now) {
                 break id;
             }
-            self.pace.handle_taken(self.open[&id].accepted, now);
+            self.pace.handle_taken(self.open[id.slot].accepted, now);
             self.turned_away.too_late += 1;
             let failure = overloaded(self.pace.retry_after_ms()).into();
             self.fail(id, failure);
         };
-        Some(&self.open[&id].command)
+        Some(&self.open[id.slot].command)
     }
 
     /// As [`Self::peek`], while there may be more on its way to the leader.
@@ -294,7 +314,7 @@ impl Requests {
     }
 
     fn is_too_late(&self, id: RequestId, now: Now) -> bool {
-        let open = &self.open[&id];
+        let open = &self.open[id.slot];
         let in_time = open.deadline() >= now.tick.plus(self.pace.usual_ticks());
         !in_time && !open.is_possibly_applied() && !self.proposals.is_empty()
     }
@@ -308,14 +328,14 @@ impl Requests {
     /// Takes what [`Self::peek_forward`] shows, to be forwarded to the leader `to`.
     pub fn forward(&mut self, id: ProposalId, to: ReplicaId, now: Now) -> Measured {
         let (term, request) = (self.view.term, *self.queue.first().expect("what is taken was seen by peek"));
-        let until = now.tick.plus(self.open[&request].patience(self.pace.usual_ticks()));
+        let until = now.tick.plus(self.open[request.slot].patience(self.pace.usual_ticks()));
         self.alarms.entry(until).or_default().push(request);
         self.send(id, Place::Forwarded { id, to, term, until }, now)
     }
 
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
         let request = *self.queue.first().expect("what is taken was seen by peek");
-        let open = self.open.get_mut(&request).expect("what is queued is open");
+        let open = &mut self.open[request.slot];
         if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
         }
@@ -341,14 +361,14 @@ impl Requests {
     /// The node stops: what is surely not applied is refused now, rather than sent late. What was sent is pursued.
     pub fn handle_stop(&mut self) {
         self.is_stopping = true;
-        let unsent = self.open.iter().filter(|(_, open)| !open.is_possibly_applied()).map(|(id, _)| *id);
-        unsent.collect::<Vec<_>>().into_iter().for_each(|id| self.fail(id, NotApplied::Draining.into()));
+        let unsent = self.select(|open| !open.is_possibly_applied());
+        unsent.into_iter().for_each(|id| self.fail(id, NotApplied::Draining.into()));
     }
 
     /// The leader or the term may have changed: what was sent under the old ones is sent again.
     pub fn handle_view(&mut self, view: View) {
         self.view = view;
-        let old = self.sent(|place| match place {
+        let old = self.select(|open| match open.place {
             Place::Queued | Place::Pausing { .. } => false,
             Place::Proposed { term, .. } => (term, Leader::Here) != (view.term, view.leader),
             Place::Forwarded { to, term, .. } => (term, Leader::Peer(to)) != (view.term, view.leader),
@@ -365,7 +385,7 @@ impl Requests {
 
     /// The link to a peer was lost: what was forwarded to it may be lost too.
     pub fn handle_unreachable(&mut self, peer: ReplicaId, now: Tick) {
-        let lost = self.sent(|place| matches!(place, Place::Forwarded { to, .. } if to == peer));
+        let lost = self.select(|open| matches!(open.place, Place::Forwarded { to, .. } if to == peer));
         let pause = Place::Pausing { until: now.plus(PAUSE_TICKS) };
         if hooks::is_planted("m38") {
             return lost.into_iter().for_each(|id| self.place(id, pause));
@@ -376,7 +396,7 @@ impl Requests {
     /// Something became of a proposal.
     pub fn handle_result(&mut self, id: ProposalId, teller: Teller, result: ProposalResult, now: Now) {
         let Some(&request) = self.proposals.get(&id) else { return };
-        let open = &self.open[&request];
+        let open = &self.open[request.slot];
         let asked = match open.place {
             Place::Proposed { .. } => Teller::Here,
             Place::Forwarded { to, .. } => Teller::Peer(to),
@@ -400,7 +420,7 @@ impl Requests {
     }
 
     fn decided(&mut self, id: RequestId, outcome: Outcome) {
-        let open = self.open.get_mut(&id).expect("the caller has just seen it");
+        let open = &mut self.open[id.slot];
         match (&outcome.result, open.command.command.origin) {
             // These leave no trace: an earlier copy may have been in time, and forgotten since, or may be yet. Whoever
             // waits must not take it for surely not applied, and ask again under another key.
@@ -426,7 +446,7 @@ impl Requests {
 
     fn look_at(&mut self, id: RequestId, now: Tick) {
         let retry_after_ms = self.pace.retry_after_ms();
-        let Some(open) = self.open.get_mut(&id) else { return };
+        let Some(open) = self.open.get_mut(id.slot).filter(|open| open.id == id) else { return };
         let has_leader = self.view.leader != Leader::Unknown;
         let is_crowded = open.place == Place::Queued && has_leader;
         let otherwise = if is_crowded { overloaded(retry_after_ms) } else { NotApplied::NoLeader };
@@ -448,7 +468,7 @@ impl Requests {
     }
 
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
-        let Some(mut open) = self.close(id) else { return };
+        let mut open = self.close(id);
         let answered = Answered { key: open.command.command.key, outcome };
         // Most have one waiter, who is told without a copy.
         open.waiters.drain(1..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
@@ -458,36 +478,45 @@ impl Requests {
     }
 
     fn fail(&mut self, id: RequestId, failure: Failure) {
-        let Some(mut open) = self.close(id) else { return };
+        let mut open = self.close(id);
         open.waiters.drain(..).for_each(|waiter| waiter.answer(Err(failure.clone())));
     }
 
-    fn close(&mut self, id: RequestId) -> Option<Open> {
-        let open = self.open.remove(&id)?;
-        self.leave_queue(id);
+    fn close(&mut self, id: RequestId) -> Open {
+        let open = self.open.remove(id.slot);
+        if open.place == Place::Queued {
+            self.leave_queue(id);
+        }
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;
         }
-        if self.keyed.get(&open.command.command.key) == Some(&id) {
-            self.keyed.remove(&open.command.command.key);
+        if open.command.command.origin == KeyOrigin::Caller {
+            let hash = self.hash(&open.command.command.key);
+            if self.keyed.get(&hash) == Some(&id) {
+                self.keyed.remove(&hash);
+            }
         }
-        Some(open)
+        open
     }
 
-    fn sent(&self, which: impl Fn(Place) -> bool) -> Vec<RequestId> {
-        self.proposals.values().copied().filter(|id| which(self.open[id].place)).collect()
+    /// Those of a kind, in the order of acceptance.
+    fn select(&self, is_it: impl Fn(&Open) -> bool) -> Vec<RequestId> {
+        let mut ids: Vec<_> =
+            self.open.iter().map(|(_, open)| open).filter(|open| is_it(open)).map(|open| open.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Stops waiting for the copy that was sent, which may be applied all the same.
     fn give_up(&mut self, id: RequestId, place: Place) {
-        self.open.get_mut(&id).expect("only open requests are given up").astray = true;
+        self.open[id.slot].astray = true;
         self.place(id, place);
     }
 
     /// Puts a request where it waits to be sent again.
     fn place(&mut self, id: RequestId, place: Place) {
-        let open = self.open.get_mut(&id).expect("only open requests are placed");
+        let open = &mut self.open[id.slot];
         if let Some(proposal) = open.proposal() {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;

@@ -45,6 +45,8 @@ pub(super) struct Boot {
     pub election_seed: u64,
     /// Tells this incarnation from others.
     pub nonce: u64,
+    /// Keys the hashes of what clients choose; never leaves the node.
+    pub hash_seed: u64,
 }
 
 impl Boot {
@@ -53,7 +55,7 @@ impl Boot {
             let mut bytes = [0; 8];
             environment.fill(&mut bytes).map(|()| u64::from_le_bytes(bytes))
         };
-        Ok(Self { election_seed: number()?, nonce: number()? })
+        Ok(Self { election_seed: number()?, nonce: number()?, hash_seed: number()? })
     }
 }
 
@@ -115,7 +117,11 @@ impl<T: Transport, E: Environment> Station<T, E> {
         let station = Self {
             boot,
             inputs: Inputs::new(transport, clock, desk.admission.clone(), reports, told, desk.asks),
-            requests: Requests::new(ServerKeys::new(identity.replica, boot.nonce), Pace::new(clock.length())),
+            requests: Requests::new(
+                ServerKeys::new(identity.replica, boot.nonce),
+                Pace::new(clock.length()),
+                boot.hash_seed,
+            ),
             reads: Reads::default(),
             transfers: Transfers::default(),
             time: QuorumTime::new(clock.length() * u32::try_from(config.election_ticks).unwrap_or(u32::MAX)),

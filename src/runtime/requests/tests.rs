@@ -50,7 +50,7 @@ const NOT_PROPOSED: ProposalResult = ProposalResult::NotProposed;
 impl Bench {
     fn new(view: View) -> Self {
         let pace = Pace::new(Duration::from_millis(50));
-        let mut requests = Requests::new(ServerKeys::new(ReplicaId(1), 7), pace);
+        let mut requests = Requests::new(ServerKeys::new(ReplicaId(1), 7), pace, 7);
         requests.handle_time(Millis(1_000));
         requests.handle_view(view);
         Self { requests, admission: Arc::default(), ids: 0, now_ms: 0 }
@@ -370,7 +370,7 @@ fn a_peer_s_refusal_that_leaves_no_trace_and_may_pass_is_not_final() {
             let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
             let mut answer = bench.accept(draw(key(1), origin, 1), 40);
             let id = bench.forward(PEER, 0);
-            let sent = bench.requests.open.values().next().unwrap().command.command.key;
+            let sent = bench.requests.open.iter().next().unwrap().1.command.command.key;
             bench.tell(id, Teller::Peer(PEER), outcome(Err(refusal.clone())));
             assert!(answer.try_recv().is_err(), "the network may have brought a second copy, to be decided yet");
             bench.requests.handle_tick(Tick(PAUSE_TICKS));
