@@ -42,10 +42,11 @@ impl Steps {
     /// Steps whose items go by something shorter than their ids: by `name`, one each.
     ///
     /// # Panics
-    /// If there are tens of thousands.
+    /// If there are more than [`DRAWS_PER_COMMAND_MAX`].
     pub(super) fn named<K: Copy + Eq + Hash>(steps: impl Iterator<Item = Step<K>>, name: impl Fn(K) -> ItemId) -> Self {
         let mut numbers = Numbers::default();
-        let codes = steps.map(|step| code(step.map(|item| numbers.number(item)))).collect();
+        let codes: Vec<_> = steps.map(|step| code(step.map(|item| numbers.number(item)))).collect();
+        assert!(codes.len() <= LEN_MAX, "a command draws at most a thousand times");
         Self { names: numbers.list.into_iter().map(name).collect(), codes }
     }
 
@@ -72,6 +73,8 @@ impl Steps {
     }
 }
 
+/// # Panics
+/// If there are more than [`DRAWS_PER_COMMAND_MAX`], as [`From`] does.
 impl FromIterator<Step> for Steps {
     fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
         let steps: Vec<Step> = steps.into_iter().collect();
@@ -151,7 +154,7 @@ impl Serialize for Steps {
     }
 }
 
-/// Codes as bytes, which are written as one.
+/// Codes as bytes, all written at once.
 struct Narrow<'a>(&'a [u16]);
 
 impl Serialize for Narrow<'_> {

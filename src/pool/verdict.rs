@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::{
+    command::DRAWS_PER_COMMAND_MAX,
     names::{DrawSeq, ItemId, Version},
     outcome::{Claim, Effect, Refusal, Step},
     steps::Steps,
@@ -109,7 +110,8 @@ pub(super) struct Picks<'a>(&'a [[u8; STEP_BYTES]]);
 impl<'a> Picks<'a> {
     fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (picks, rest) = bytes.as_chunks();
-        (rest.is_empty() && picks.iter().all(|pick| Pick::decode(*pick).is_some())).then_some(Self(picks))
+        let is_whole = rest.is_empty() && picks.len() <= DRAWS_PER_COMMAND_MAX.into();
+        (is_whole && picks.iter().all(|pick| Pick::decode(*pick).is_some())).then_some(Self(picks))
     }
 
     pub(super) fn iter(self) -> impl ExactSizeIterator<Item = Pick> + 'a {

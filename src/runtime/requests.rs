@@ -471,9 +471,10 @@ impl Requests {
         let mut open = self.close(id);
         let answered = Answered { key: open.command.command.key, outcome };
         // Most have one waiter, who is told without a copy.
-        open.waiters.drain(1..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
-        if let Some(first) = open.waiters.pop() {
-            first.answer(Ok(answered));
+        let last = open.waiters.pop();
+        open.waiters.drain(..).for_each(|waiter| waiter.answer(Ok(answered.clone())));
+        if let Some(last) = last {
+            last.answer(Ok(answered));
         }
     }
 

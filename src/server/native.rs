@@ -228,9 +228,13 @@ impl Session {
 
 /// Writes replies as they come, all that wait in one frame, until no call is left that could give one.
 async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting>) {
-    let mut batch = Vec::new();
+    let (mut batch, mut places) = (Vec::new(), Vec::new());
     while waiting.recv_many(&mut batch, REPLIES_PER_FRAME_MAX).await > 0 {
-        for frame in frames(batch.iter().map(|(reply, _)| reply)) {
+        let replies = batch.drain(..).map(|(reply, place)| {
+            places.push(place);
+            reply
+        });
+        for frame in frames(replies) {
             match timeout(UNREAD_MAX, send.write_all(&frame)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_gone)) => return,
@@ -243,8 +247,7 @@ async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting
                 }
             }
         }
-        // With their places.
-        batch.clear();
+        places.clear();
     }
     // Closing the connection drops what is under way, so wait until it has arrived. Both fail only if nobody cares.
     let _ = send.finish();
@@ -252,13 +255,13 @@ async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting
 }
 
 /// The replies in as few frames as is reasonable, encoded.
-fn frames<'a>(replies: impl IntoIterator<Item = &'a ClientReply>) -> Vec<Vec<u8>> {
+fn frames(replies: impl IntoIterator<Item = ClientReply>) -> Vec<Vec<u8>> {
     let (mut frames, mut frame) = (vec![], FrameBuilder::<ServerFrame>::default());
     for reply in replies {
-        if let Err(error) = frame.push(reply) {
+        if let Err(error) = frame.push(&reply) {
             // That is the one reply of a read: outcomes are short.
             let failure = NotApplied::Malformed(format!("the answer cannot be sent: {error}"));
-            let reply = ClientReply { reply: Err(failure.into()), ..*reply };
+            let reply = ClientReply { reply: Err(failure.into()), ..reply };
             frame.push(&reply).expect("failures are short");
         }
         if frame.is_longer(FRAME_BYTES_AIM) {
@@ -298,25 +301,26 @@ mod tests {
     #[test]
     fn what_waits_goes_together_in_frames_of_reasonable_length() {
         let replies: Vec<_> = (0..100).map(|id| reply(id, 10_000)).collect();
-        let frames = frames(&replies);
+        let frames = frames(replies.clone());
         assert_eq!(frames.len(), 4, "a megabyte in quarters");
         assert!(frames.iter().all(|frame| frame.len() < FRAME_BYTES_AIM + 100));
         let decoded: Vec<_> = frames.iter().flat_map(|frame| decode(frame)).collect();
         assert_eq!(decoded, replies);
-        assert!(super::frames([]).is_empty());
+        assert!(super::frames(vec![]).is_empty());
     }
 
     #[test]
     fn a_long_reply_has_a_frame_of_its_own() {
         let replies = vec![reply(1, 10), reply(2, 1 << 20), reply(3, 10)];
         let ids: Vec<Vec<_>> =
-            frames(&replies).iter().map(|frame| decode(frame).iter().map(|reply| reply.id).collect()).collect();
+            frames(replies).iter().map(|frame| decode(frame).iter().map(|reply| reply.id).collect()).collect();
         assert_eq!(ids, [[1], [2], [3]]);
     }
 
     #[test]
     fn a_reply_that_fits_no_frame_is_told_as_a_failure() {
-        let told: Vec<_> = frames(&[reply(1, 10), reply(2, 17 << 20)]).iter().flat_map(|frame| decode(frame)).collect();
+        let told: Vec<_> =
+            frames(vec![reply(1, 10), reply(2, 17 << 20)]).iter().flat_map(|frame| decode(frame)).collect();
         assert!(told[0].reply.is_ok());
         let Err(failure) = &told[1].reply else { panic!("it does not fit") };
         assert_eq!((told[1].id, failure.code()), (2, "MALFORMED"));

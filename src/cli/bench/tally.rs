@@ -158,9 +158,12 @@ impl Tally {
         match given {
             Given::Effect(Effect::Drawn { steps, .. }) => {
                 let draws = steps.len() as u64;
-                let awarded: u64 = steps.awards().map(|(_, units)| units).sum();
-                self.empty += draws - awarded;
-                steps.awards().for_each(|(item, units)| self.award(item.as_str(), units));
+                let mut empty = draws;
+                for (item, units) in steps.awards() {
+                    self.award(item.as_str(), units);
+                    empty -= units;
+                }
+                self.empty += empty;
                 Ok(draws)
             }
             Given::Effect(other) => Err(format!("the cluster answered something else: {other:?}")),

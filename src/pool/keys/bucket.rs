@@ -21,7 +21,7 @@ pub(super) const BUCKET_MS: u64 = 5_000;
 pub(super) const BUCKET_BYTES: u64 = 1_024;
 /// What a record is counted as, beside its own length: its slot in a table, on average, and its length prefix.
 const SLOT_BYTES: u64 = 18;
-/// Width of a slice of time, in milliseconds: many times longer than the keys of one log entry are apart.
+/// Width of a slice of time, in milliseconds. Keys that come together were mostly made within a few of them.
 const SLICE_MS: u32 = 32;
 /// How many slices there are, over and over; a power of two.
 const SLICES: u32 = 128;
@@ -120,4 +120,25 @@ pub(super) fn tag(seed: Seed, name: &Name) -> u32 {
 fn slice(name: &Name) -> u32 {
     let [_, _, a, b, c, d, ..] = *name;
     u32::from_be_bytes([a, b, c, d]) / SLICE_MS % SLICES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::RequestKey;
+
+    #[test]
+    fn keys_of_one_moment_lie_together_and_a_moment_s_keys_are_spread() {
+        let tags = |at: u64| {
+            let name = move |number: u8| *RequestKey::new(Millis(at), [number; 10]).as_bytes();
+            (0..100).map(move |number| tag([1, 2], &name(number)))
+        };
+        let at = 1_735_689_600_000;
+        let slices = |at| tags(at).map(|tag| tag % SLICES).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!((slices(at).len(), slices(at) == slices(at + 31)), (1, true));
+        assert_ne!(slices(at), slices(at + 32));
+        assert_eq!(slices(at), slices(at + u64::from(SLICE_MS * SLICES)), "over and over");
+        let spread: std::collections::BTreeSet<_> = tags(at).map(|tag| tag / SLICES).collect();
+        assert_eq!(spread.len(), 100);
+    }
 }

@@ -3,7 +3,7 @@
 //! Extendible hashing (R. Fagin and others, "Extendible hashing", 1979): a directory, indexed by the low bits of the tag,
 //! of small open-addressing pages. A page that fills up doubles until it has [`PAGE_SLOTS`] slots, then splits in two by
 //! one more bit of the tag. So growing costs one page at a time, and a write beside a snapshot copies one page.
-//! Tags come from a keyed hash; the table is looked up in, never iterated.
+//! Tags are a keyed hash, but for a few low bits ([`super::bucket::tag`]); the table is looked up in, never iterated.
 
 use std::{iter::repeat_n, sync::Arc};
 
@@ -11,7 +11,8 @@ use std::{iter::repeat_n, sync::Arc};
 const PAGE_SLOTS: usize = 256;
 /// Slots of the first page, to begin with.
 const FIRST_SLOTS: usize = 8;
-/// Bits that the directory can use; the low ones of a tag need not be spread. Beyond, pages grow instead: tags chosen to be equal cannot exhaust the memory.
+/// Bits that the directory can use. Beyond, pages grow instead: tags chosen to be equal cannot exhaust the memory. Where all
+/// have the same low bits, as keys of one moment have, the directory is so much longer for its pages: 4 MiB at most.
 const DEPTH_MAX: u32 = 20;
 /// A place that is none.
 const EMPTY: u64 = u64::MAX;
@@ -161,6 +162,20 @@ mod tests {
         (0..2_000).for_each(|place| table.insert(7, place));
         assert!((0..2_000).all(|wanted| table.find(7, |place| place == wanted) == Some(wanted)));
         assert_eq!(table.find(7, |place| place == 2_000), None);
+    }
+
+    #[test]
+    fn tags_that_have_their_low_bits_in_common_take_few_pages_and_little_room() {
+        let mut table = Table::new();
+        let tag = |number: u32| tag(number) & !127 | 5;
+        (0..100_000).for_each(|number| table.insert(tag(number), number));
+        assert!((0..100_000).all(|number| table.find(tag(number), |place| place == number) == Some(number)));
+        assert!((100_000..100_100).all(|number| table.find(tag(number), |place| place == number).is_none()));
+        assert!(table.pages.iter().all(|page| page.slots.len() <= PAGE_SLOTS));
+        let slots: usize = table.pages.iter().map(|page| page.slots.len()).sum();
+        assert!(slots < 300_000 && table.directory.len() <= 1 << DEPTH_MAX, "{slots} {}", table.directory.len());
+        // Those of other low bits lie in a page of a few slots each.
+        assert!((6..100).all(|number| table.find(number, |_| true).is_none()));
     }
 
     #[test]

@@ -157,6 +157,12 @@ fn verdicts() {
 #[test]
 fn what_is_no_verdict() {
     assert_eq!(Verdict::decode(&[]), None);
+    let mut drawn = Vec::new();
+    write_drawn(DrawSeq(1), Version(1), DRAWS_PER_COMMAND_MAX, &mut drawn);
+    (0..DRAWS_PER_COMMAND_MAX).for_each(|_| Pick::Miss.write(&mut drawn));
+    assert!(Verdict::decode(&drawn).is_some());
+    Pick::Miss.write(&mut drawn);
+    assert_eq!(Verdict::decode(&drawn), None, "more steps than a command draws");
     assert_eq!(Verdict::decode(&[2]), None, "no such kind");
     assert_eq!(Verdict::decode(&[0; 16]), None, "cut short");
     let is_verdict = |step: [u8; 5]| Verdict::decode(&[[0; 17].as_slice(), &step].concat()).is_some();
