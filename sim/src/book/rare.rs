@@ -141,7 +141,7 @@ impl Rare {
 fn is_out(result: &Result<Effect, Refusal>) -> bool {
     match result {
         Ok(Effect::Claimed { result: Claim::OutOfStock { .. }, .. }) => true,
-        Ok(Effect::Drawn { steps, .. }) => steps.contains(&Step::PoolEmpty),
+        Ok(Effect::Drawn { steps, .. }) => steps.iter().any(|step| step == Step::PoolEmpty),
         _ => false,
     }
 }
