@@ -138,6 +138,21 @@ fn a_proposal_here_is_answered() {
 }
 
 #[test]
+fn the_alarm_of_one_that_is_answered_does_not_ring_for_the_next_in_its_place() {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let _answered = bench.caller();
+    let id = bench.propose();
+    bench.tell(id, Teller::Here, applied());
+    let mut late = bench.accept(draw(key(2), KeyOrigin::Caller, 1), 40);
+    bench.now_ms = 40 * 50;
+    bench.requests.handle_tick(Tick(40));
+    assert!(late.try_recv().unwrap().is_err());
+    assert_eq!(bench.next(), None);
+    let _next = bench.accept(draw(key(3), KeyOrigin::Caller, 1), 80);
+    assert_eq!(bench.next(), Some(key(3)));
+}
+
+#[test]
 fn a_forward_is_answered_by_whom_it_was_sent_to_alone() {
     let mut bench = Bench::new(view(1, Leader::Peer(PEER)));
     let mut answer = bench.caller();
