@@ -180,7 +180,7 @@ fn decided(call: &Call, result: Result<Effect, Refusal>) -> Play {
 /// As many steps as were asked for.
 fn drawn(call: &Call) -> Play {
     let Call::Submit { action: Action::Draw { count }, .. } = call else { panic!("{call:?} is no draw") };
-    let steps = vec![Step::PoolEmpty; usize::from(*count)].into();
+    let steps = std::iter::repeat_n(Step::PoolEmpty, usize::from(*count)).collect();
     decided(call, Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps }))
 }
 

@@ -125,7 +125,7 @@ mod tests {
         let drawn = Effect::Drawn {
             first_seq: DrawSeq(3),
             version: Version(1),
-            steps: vec![Step::Awarded("gold".parse().unwrap())].into(),
+            steps: [Step::Awarded("gold".parse().unwrap())].into_iter().collect(),
         };
         let (document, text) = shown(outcome(Ok(drawn)));
         assert_eq!((&document["status"], &document["index"]), (&json!("DECIDED"), &json!(5)));

@@ -74,17 +74,11 @@ impl Steps {
 }
 
 /// # Panics
-/// If there are more than [`DRAWS_PER_COMMAND_MAX`], as [`From`] does.
+/// If there are more than [`DRAWS_PER_COMMAND_MAX`].
 impl FromIterator<Step> for Steps {
     fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
         let steps: Vec<Step> = steps.into_iter().collect();
         Self::named(steps.iter().map(Step::as_ref), ItemId::clone)
-    }
-}
-
-impl From<Vec<Step>> for Steps {
-    fn from(steps: Vec<Step>) -> Self {
-        steps.into_iter().collect()
     }
 }
 
@@ -313,7 +307,7 @@ mod tests {
             &[5, 0, 0, 0, 0, 0, 0, 0],           // five steps
             &[2, 0, 5, 2, 1],                    // mud, a miss, gold as the fallback, mud, pool empty
         ];
-        let steps = Steps::from(steps.to_vec());
+        let steps = Steps::from_iter(steps.to_vec());
         assert_eq!(codec::encode(&steps), golden.concat());
         assert_eq!(decode(&golden.concat()).unwrap(), steps);
     }
@@ -378,7 +372,7 @@ mod tests {
             steps in prop_oneof![Just(1), Just(6), Just(40), Just(700)]
                 .prop_flat_map(|ids| prop::collection::vec(any_step(ids), 0..=1_000)),
         ) {
-            let told = Steps::from(steps.clone());
+            let told = Steps::from_iter(steps.clone());
             prop_assert_eq!((told.len(), told.is_empty()), (steps.len(), steps.is_empty()));
             prop_assert!(told.iter().eq(steps.iter().map(Step::as_ref)));
             let bytes = codec::encode(&told);
@@ -388,7 +382,7 @@ mod tests {
 
         #[test]
         fn awards_are_counted_by_item(steps in prop::collection::vec(any_step(30), 0..=200)) {
-            let told = Steps::from(steps.clone());
+            let told = Steps::from_iter(steps.clone());
             for (item, units) in told.awards() {
                 prop_assert_eq!(units, steps.iter().filter(|step| step.item() == Some(item)).count() as u64);
             }

@@ -250,8 +250,10 @@ impl Requests {
     /// Accepts a request, or turns it away. If the very same one is open it is not sent again: the waiter joins those of
     /// the first.
     pub fn accept(&mut self, command: Measured, mut waiter: Waiter, now: Now) {
-        let hash = self.hash(&command.command.key);
-        let twin = self.keyed.get(&hash).copied().filter(|id| self.open[id.slot].command.command == command.command);
+        let hash = self.hash_of(&command.command);
+        let twin = hash
+            .and_then(|hash| self.keyed.get(&hash).copied())
+            .filter(|id| self.open[id.slot].command.command == command.command);
         if let Some(id) = twin {
             hooks::sometimes("duplicate_attached_in_flight");
             waiter.permit.step_aside();
@@ -268,7 +270,7 @@ impl Requests {
         let id = RequestId { number: self.accepted, slot: self.open.vacant_key() };
         self.accepted += 1;
         self.alarms.entry(waiter.deadline).or_default().push(id);
-        if command.command.origin == KeyOrigin::Caller {
+        if let Some(hash) = hash {
             self.keyed.entry(hash).or_insert(id);
         }
         self.queue.insert(id);
@@ -277,10 +279,13 @@ impl Requests {
         self.open.insert(Open { id, command, waiters, place, accepted, sent_at, sent: 0, astray: false });
     }
 
-    fn hash(&self, key: &RequestKey) -> u64 {
+    /// Under what a command is in [`Self::keyed`], if its caller made its key.
+    fn hash_of(&self, command: &Command) -> Option<u64> {
         let mut hasher = SipHasher13::new_with_keys(self.hash_seed, 0);
-        hasher.write(key.as_bytes());
-        hasher.finish()
+        (command.origin == KeyOrigin::Caller).then(|| {
+            hasher.write(command.key.as_bytes());
+            hasher.finish()
+        })
     }
 
     /// Is nobody waiting?
@@ -492,11 +497,10 @@ impl Requests {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;
         }
-        if open.command.command.origin == KeyOrigin::Caller {
-            let hash = self.hash(&open.command.command.key);
-            if self.keyed.get(&hash) == Some(&id) {
-                self.keyed.remove(&hash);
-            }
+        if let Some(hash) = self.hash_of(&open.command.command)
+            && self.keyed.get(&hash) == Some(&id)
+        {
+            self.keyed.remove(&hash);
         }
         open
     }

@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn drawn(steps: Vec<Step>) -> Answered {
-        answered(Ok(Effect::Drawn { first_seq: DrawSeq(41), version: Version(1), steps: steps.into() }))
+        answered(Ok(Effect::Drawn { first_seq: DrawSeq(41), version: Version(1), steps: steps.into_iter().collect() }))
     }
 
     fn item(stock: Stock) -> ItemState {

@@ -54,7 +54,7 @@ pub fn outcome(index: u64, result: Result<Effect, Refusal>) -> Outcome {
 
 /// A draw's outcome: its number, and the item that it gave.
 pub fn drawn(index: u64, seq: u64, id: &str) -> Outcome {
-    let steps = vec![Step::Awarded(item(id))].into();
+    let steps = [Step::Awarded(item(id))].into_iter().collect();
     outcome(index, Ok(Effect::Drawn { first_seq: DrawSeq(seq), version: Version(1), steps }))
 }
 

@@ -221,7 +221,7 @@ pub(super) mod tests {
     pub(in crate::cli::bench) fn drawn(ids: &[&str]) -> Given {
         let mut steps: Vec<_> = ids.iter().map(|id| Step::Awarded(id.parse().unwrap())).collect();
         steps.push(Step::PoolEmpty);
-        Given::Effect(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps: steps.into() })
+        Given::Effect(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps: steps.into_iter().collect() })
     }
 
     pub(in crate::cli::bench) fn window() -> Window {

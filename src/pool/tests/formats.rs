@@ -63,7 +63,7 @@ fn effects() -> Vec<Effect> {
     };
     let steps = vec![Step::Awarded(id("gold")), Step::Fallback(id("mud")), Step::Miss, Step::PoolEmpty];
     vec![
-        Effect::Drawn { first_seq: DrawSeq(9), version, steps: steps.into() },
+        Effect::Drawn { first_seq: DrawSeq(9), version, steps: steps.into_iter().collect() },
         Effect::Claimed { seq: DrawSeq(9), result: Claim::Awarded },
         Effect::Claimed { seq: DrawSeq(9), result: Claim::OutOfStock { remaining: 3 } },
         Effect::ItemSet(gold),

@@ -29,7 +29,7 @@ fn a_draw_is_counted_once_by_what_was_told() {
     let metrics = Metrics::default();
     let drawn = || {
         let steps = vec![Step::Awarded("a".parse().unwrap()), Step::Miss, Step::Miss, Step::PoolEmpty];
-        Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps: steps.into() })
+        Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps: steps.into_iter().collect() })
     };
     metrics.handle_answer(4, &answered(false, drawn()));
     metrics.handle_answer(4, &answered(true, drawn()));

@@ -186,7 +186,11 @@ mod tests {
             Step::Miss,
             Step::PoolEmpty,
         ];
-        let outcome = answered(Ok(Effect::Drawn { first_seq: DrawSeq(9), version: Version(8), steps: steps.into() }));
+        let outcome = answered(Ok(Effect::Drawn {
+            first_seq: DrawSeq(9),
+            version: Version(8),
+            steps: steps.into_iter().collect(),
+        }));
         let Found::Draw(told) = found(&outcome) else { panic!("a draw is told as a draw") };
         assert_eq!(told.odds_version, 8);
         let receipt = told.receipt.unwrap();

@@ -171,7 +171,7 @@ fn a_race_for_the_last_unit_is_lost_to_a_claim_that_was_under_way_at_the_same_ti
 fn nothing_is_left_when_an_answer_says_so() {
     let told = |told: Told| Rare::default().told(Moment(1), CallId(0), &told);
     let steps = |steps: Vec<Step>| {
-        outcome(7, Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps: steps.into() }))
+        outcome(7, Ok(Effect::Drawn { first_seq: DrawSeq(1), version: Version(1), steps: steps.into_iter().collect() }))
     };
     assert_eq!(told(Told::Outcome(steps(vec![Step::Miss, Step::PoolEmpty]))), ["stock_out_answer"]);
     assert_eq!(told(Told::Outcome(steps(vec![Step::Miss]))), NONE);
