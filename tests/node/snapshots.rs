@@ -41,7 +41,8 @@ async fn large_world() -> (World, ReplicaId, ReplicaId) {
     (world, leader, follower)
 }
 
-/// Grows the log by a megabyte: a catalog for a pool that has one is refused, and stands in the log all the same.
+/// Grows the log by a megabyte: a catalog for a pool that has one is refused, and stands in the log all the same. It makes
+/// a snapshot due as long as it is longer than half the state, which is the [`large`] catalog and a hundred bytes a draw.
 async fn grow_log(handle: &NodeHandle) -> Index {
     let action = Action::ImportCatalog { items: large(), draw_seq: DrawSeq(0) };
     let request = Request { pool: pool(), key: Some(key(1)), actor: "filler".parse().unwrap(), action };
@@ -95,12 +96,17 @@ struct Load {
 
 impl Load {
     fn start(handles: Vec<NodeHandle>) -> Self {
+        Self::at_most(u64::MAX, handles)
+    }
+
+    /// As [`Self::start`], but no client draws more often than this.
+    fn at_most(draws_max: u64, handles: Vec<NodeHandle>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let client = |handle: NodeHandle| {
             let stop = stop.clone();
             tokio::spawn(async move {
                 let mut decided = 0;
-                while !stop.load(Ordering::Relaxed) {
+                while decided < draws_max && !stop.load(Ordering::Relaxed) {
                     draw(&handle).await;
                     decided += 1;
                 }
@@ -159,7 +165,8 @@ async fn on_real_stores_too_and_it_goes_on_from_what_it_was_sent() {
     for round in 0..3 {
         leave_behind(&world, follower).await;
         let last = status(world.node(follower)).await.replica.last_index;
-        let load = Load::start(handles(&world, &world.others(follower)));
+        // However fast they are, the state stays as small as [`grow_log`] wants it.
+        let load = Load::at_most(500, handles(&world, &world.others(follower)));
         world.heal();
         // Each round it is killed a little later.
         for _ in 0..=round {
