@@ -1,5 +1,7 @@
 //! What gets through, and what becomes of it when queues fill and peers go.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
 use tombola::{
     transport::{
@@ -192,4 +194,42 @@ async fn clients_come_in_at_the_same_port() {
         assert_eq!(within("a reply", recv.read_to_end(64)).await.unwrap(), b"reply");
     }
     check_traffic(&mut one, &mut two).await;
+}
+
+#[tokio::test]
+async fn a_path_that_carries_long_datagrams_is_given_long_ones_and_they_arrive() {
+    let certs = Certs::of(CLUSTER);
+    let (mut one, _two) = pair(&certs);
+    let [ca, cert, key] = ["node-ca.pem", "shop.pem", "shop.key"].map(|name| certs.file(name));
+    // Loopback carries all that a client is told that the node takes; and this client takes all that the node tries.
+    let mut takes_all = quinn::EndpointConfig::default();
+    takes_all.max_udp_payload_size(65_527).unwrap();
+    let socket = std::net::UdpSocket::bind(loopback()).unwrap();
+    let endpoint = quinn::Endpoint::new(takes_all, None, socket, Arc::new(quinn::TokioRuntime)).unwrap();
+    let dialed = endpoint.connect_with(ClientTls::load(&ca, &cert, &key).unwrap(), one.address(), NODE_NAME).unwrap();
+    let ours = within("a handshake", dialed).await.unwrap();
+    let theirs = within("a client", one.clients.recv()).await.unwrap().connection;
+
+    let (mut send, mut recv) = ours.open_bi().await.unwrap();
+    send.write_all(b"call").await.unwrap();
+    let (mut reply, _call) = within("a stream", theirs.accept_bi()).await.unwrap();
+    let path = |connection: &quinn::Connection| connection.stats().path;
+    within("a path is measured", async {
+        while [&ours, &theirs].iter().any(|one| path(one).current_mtu < 6_500) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+
+    // In bursts as long as they get.
+    let (before, bytes) = (path(&theirs), vec![7; 8 << 20]);
+    let write = async {
+        reply.write_all(&bytes).await.unwrap();
+        reply.finish().unwrap();
+    };
+    let (read, ()) = within("a long reply", async { tokio::join!(recv.read_to_end(bytes.len()), write) }).await;
+    assert!(read.unwrap() == bytes);
+    let (sent, lost) = (path(&theirs).sent_packets - before.sent_packets, path(&theirs).lost_packets);
+    assert!(sent < 3_000, "{sent} datagrams: they are short");
+    assert!(lost * 10 < sent, "{lost} of {sent} datagrams were lost");
 }

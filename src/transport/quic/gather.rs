@@ -32,6 +32,8 @@ use tokio::{
     task::yield_now,
 };
 
+use super::settings::BURST_DATAGRAMS_MAX;
+
 /// Longer ones leave at once: they gain little, and the kernel refuses a whole group of datagrams longer than the path's
 /// limit, as a probe of that limit is. Every path carries this much (RFC 9000, 14).
 const DATAGRAM_BYTES_MAX: usize = 1_200;
@@ -196,7 +198,7 @@ impl AsyncUdpSocket for GatheringSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.socket.max_transmit_segments()
+        self.socket.max_transmit_segments().min(BURST_DATAGRAMS_MAX)
     }
 
     fn max_receive_segments(&self) -> usize {

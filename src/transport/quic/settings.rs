@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr, net::UdpSocket, sync::Arc, time::Duration};
 
 use quinn::{
-    Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    Connection, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::QuicServerConfig,
     udp::{UdpSockRef, UdpSocketState},
 };
@@ -51,9 +51,21 @@ const NODE_WINDOW_BYTES: u32 = 4 << 20;
 /// A full socket buffer loses packets, which makes congestion windows collapse, most of all on loopback.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
+/// Longest datagram that a path is tried with. Ethernet carries no more than 1,472 bytes of one, jumbo frames 8,972, loopback
+/// all of them; and a long one costs hardly more than a short one to seal, to hand over and to acknowledge.
+pub(super) const PATH_BYTES_MAX: u16 = 6_550;
+/// Most of them that leave in one system call,
+pub(super) const BURST_DATAGRAMS_MAX: usize = 10;
+/// which takes so many bytes. quinn would never hear of it if it were given more, and take them for lost.
+const BURST_BYTES_MAX: usize = 65_507;
+const _: () = assert!(PATH_BYTES_MAX as usize * BURST_DATAGRAMS_MAX <= BURST_BYTES_MAX);
+
 fn transport(window_bytes: u32, uni_streams_max: u32) -> TransportConfig {
+    let mut paths = MtuDiscoveryConfig::default();
+    paths.upper_bound(PATH_BYTES_MAX);
     let mut transport = TransportConfig::default();
     transport
+        .mtu_discovery_config(Some(paths))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MAX_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .initial_rtt(INITIAL_RTT)
@@ -92,6 +104,12 @@ pub(super) fn priority(lane: Lane) -> i32 {
         Lane::Log => 1,
         Lane::Bulk => 0,
     }
+}
+
+/// An endpoint that takes datagrams as long as they may be.
+pub(super) fn widened(mut config: EndpointConfig) -> EndpointConfig {
+    config.max_udp_payload_size(PATH_BYTES_MAX).expect("QUIC allows 1,200 and more");
+    config
 }
 
 pub(super) fn server_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
