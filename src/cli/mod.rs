@@ -26,6 +26,8 @@ pub mod serve;
 pub mod session;
 pub mod signals;
 pub mod state;
+#[cfg(target_os = "linux")]
+mod turns;
 pub mod verify;
 
 use std::{io, process::ExitCode};
@@ -43,6 +45,11 @@ pub fn main() -> ExitCode {
         Err(error) => return not_understood(&error).into(),
     };
     let format = args.globals.output;
+    #[cfg(target_os = "linux")]
+    if matches!(args.verb, Verb::Dev(_) | Verb::Bench(_)) {
+        // Before any thread is started, as threads and processes have it from who starts them.
+        turns::wait_for_turns();
+    }
     let threads = if let Verb::Serve(serve) = &args.verb { serve.threads } else { 1 };
     let ended = runtime(threads)
         .map_err(|error| CliError::new(Exit::Other, "RUNTIME", format!("cannot start: {error}")))
