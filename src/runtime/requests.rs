@@ -27,16 +27,15 @@
 //! nothing is sent: the leader's first tick brings it. If one is refused for its time all the same, and no earlier copy is
 //! about, nothing was done under it and nothing ever will be: the request goes on under a fresh one.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    hash::Hasher as _,
-    time::Duration,
-};
+mod queue;
+
+use std::{collections::BTreeMap, hash::Hasher as _, time::Duration};
 
 use rustc_hash::FxHashMap;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
+use self::queue::Queue;
 use super::{
     admission::{Permit, overloaded},
     answer::AnswerTo,
@@ -190,7 +189,7 @@ pub(super) struct Requests {
     open: Slab<Open>,
     accepted: u64,
     /// The ones to be sent, oldest first.
-    queue: BTreeSet<RequestId>,
+    queue: Queue,
     /// The last copy of each that was sent.
     proposals: FxHashMap<ProposalId, RequestId>,
     /// Bytes of the commands among them.
@@ -217,7 +216,7 @@ impl Requests {
             turned_away: TurnedAway::default(),
             open: Slab::new(),
             accepted: 0,
-            queue: BTreeSet::new(),
+            queue: Queue::default(),
             proposals: FxHashMap::default(),
             sent_bytes: 0,
             keyed: FxHashMap::default(),
@@ -297,7 +296,7 @@ impl Requests {
     /// cluster time.
     pub fn peek(&mut self, now: Now) -> Option<&Measured> {
         let id = loop {
-            let id = *self.queue.first().filter(|_| self.seen > Millis(0))?;
+            let id = self.queue.first().filter(|_| self.seen > Millis(0))?;
             if !self.is_too_late(id, now) {
                 break id;
             }
@@ -332,14 +331,14 @@ impl Requests {
 
     /// Takes what [`Self::peek_forward`] shows, to be forwarded to the leader `to`.
     pub fn forward(&mut self, id: ProposalId, to: ReplicaId, now: Now) -> Measured {
-        let (term, request) = (self.view.term, *self.queue.first().expect("what is taken was seen by peek"));
+        let (term, request) = (self.view.term, self.queue.first().expect("what is taken was seen by peek"));
         let until = now.tick.plus(self.open[request.slot].patience(self.pace.usual_ticks()));
         self.alarms.entry(until).or_default().push(request);
         self.send(id, Place::Forwarded { id, to, term, until }, now)
     }
 
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
-        let request = *self.queue.first().expect("what is taken was seen by peek");
+        let request = self.queue.first().expect("what is taken was seen by peek");
         let open = &mut self.open[request.slot];
         if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
@@ -358,7 +357,7 @@ impl Requests {
 
     /// However the last one leaves the queue, it stands no more: nobody comes after it who could say so.
     fn leave_queue(&mut self, id: RequestId) {
-        if self.queue.remove(&id) && self.queue.is_empty() && !hooks::is_planted("m42") {
+        if self.queue.remove(id) && self.queue.is_empty() && !hooks::is_planted("m42") {
             self.pace.handle_empty();
         }
     }
@@ -531,7 +530,7 @@ impl Requests {
             return self.fail(id, NotApplied::Draining.into());
         }
         match place {
-            Place::Queued => _ = self.queue.insert(id),
+            Place::Queued => self.queue.insert(id),
             Place::Pausing { until } => self.alarms.entry(until).or_default().push(id),
             Place::Proposed { .. } | Place::Forwarded { .. } => unreachable!("this one is sent"),
         }
