@@ -141,9 +141,11 @@ async fn serve_stream(
 ) -> Result<(), FrameError> {
     // As long as the bound on calls in flight, so that a call never waits to hand in its reply.
     let (replies, waiting) = mpsc::channel(CALLS_IN_FLIGHT_MAX);
-    let reading = read_calls(session, receive, replies, draining);
-    let (read, ()) = tokio::join!(reading, write_replies(send, waiting));
-    read
+    // Each half is woken for itself: of a client with one call in flight never both at a time.
+    let reading = tokio::spawn(read_calls(session, receive, replies, draining));
+    write_replies(send, waiting).await;
+    // If the reader panicked, the client did not break the protocol.
+    reading.await.unwrap_or(Ok(()))
 }
 
 /// Reads calls and starts them, until the client has no more, nobody takes the replies, or the node drains.
@@ -155,11 +157,19 @@ async fn read_calls(
 ) -> Result<(), FrameError> {
     let mut frames = FrameReader::<ClientFrame>::default();
     let mut room = None;
+    // One wait for all pieces: to begin it anew for each would cost more than to look at it.
+    let unwanted = async {
+        tokio::select! {
+            biased;
+            () = replies.closed() => {}
+            () = draining.begun() => {}
+        }
+    };
+    tokio::pin!(unwanted);
     loop {
         let piece = tokio::select! {
             biased;
-            () = replies.closed() => return Ok(()),
-            () = draining.begun() => return Ok(()),
+            () = &mut unwanted => return Ok(()),
             piece = receive.read_chunk(PIECE_BYTES_MAX, true) => piece,
         };
         // A lost connection and a reset stream end it as its finish does: whoever cared is gone.
