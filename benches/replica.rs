@@ -65,10 +65,12 @@ impl Cluster {
                 match output {
                     Output::Send { to, message } => inputs.insert(0, (to, Input::Message { from: at, message })),
                     Output::Persist(write) => written = Some(write.number),
-                    Output::Proposal { result, .. } => {
-                        let ProposalResult::Applied(outcome) = result else { panic!("{result:?}") };
-                        assert!(black_box(outcome).result.is_ok());
-                        self.answered += 1;
+                    Output::Proposals(results) => {
+                        for (_, result) in results {
+                            let ProposalResult::Applied(outcome) = result else { panic!("{result:?}") };
+                            assert!(black_box(outcome).result.is_ok());
+                            self.answered += 1;
+                        }
                     }
                     Output::Checkpoint(_) | Output::Discard(_) => {}
                     other => panic!("nobody asked for {other:?}"),

@@ -86,7 +86,7 @@ impl Calls {
             Call::Status => {
                 // Clients ask for the status to learn the time.
                 self.look(timeout).await;
-                Ok(Reply::Status(self.node.status().await?))
+                Ok(Reply::Status(Box::new(self.node.status().await?)))
             }
             Call::HistoryAt(index) => Ok(Reply::HistoryAt(self.node.history_at(index).await?)),
             Call::Transfer(to) => self.node.transfer(to, timeout).await.map(|()| Reply::Transferred),

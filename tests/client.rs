@@ -168,7 +168,8 @@ fn status(id: u64, term: u64, leader: u64) -> Play {
         transferring: false,
     };
     let voters = (1..=3).map(ReplicaId).collect();
-    says(Ok(Reply::Status(NodeStatus { cluster: CLUSTER, replica, voters, version: "0".to_owned() })))
+    let status = NodeStatus { cluster: CLUSTER, replica, voters, version: "0".to_owned() };
+    says(Ok(Reply::Status(Box::new(status))))
 }
 
 fn decided(call: &Call, result: Result<Effect, Refusal>) -> Play {

@@ -460,7 +460,7 @@ fn picked_read(reply: Reply) -> Option<Read> {
 
 fn picked_status(reply: Reply) -> Option<NodeStatus> {
     match reply {
-        Reply::Status(status) => Some(status),
+        Reply::Status(status) => Some(*status),
         _ => None,
     }
 }

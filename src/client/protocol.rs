@@ -87,8 +87,8 @@ pub enum Reply {
     Submitted(Answered),
     /// To a read.
     Read(Read),
-    /// To a status call.
-    Status(NodeStatus),
+    /// To a status call. Boxed, as it is twice as long as any other, and a reply is handed on often.
+    Status(Box<NodeStatus>),
     /// To a digest call; `None` if the index is not applied yet, or long ago.
     HistoryAt(Option<HistoryDigest>),
     /// Leadership was handed over.

@@ -19,7 +19,7 @@ pub enum Input {
         /// What it said; not checked yet.
         message: RaftMessage,
     },
-    /// Put these commands into one entry. Each is answered by one [`super::Output::Proposal`].
+    /// Put these commands into one entry. Each is answered once, in [`super::Output::Proposals`].
     Propose {
         /// The leader's word on the time.
         time: Millis,

@@ -331,11 +331,13 @@ impl Replica {
     }
 
     fn turn_away(&mut self, ids: impl IntoIterator<Item = ProposalId>) {
-        self.answer(ids.into_iter().map(|id| (id, ProposalResult::NotProposed)));
+        self.answer(ids.into_iter().map(|id| (id, ProposalResult::NotProposed)).collect());
     }
 
-    fn answer(&mut self, answers: impl IntoIterator<Item = (ProposalId, ProposalResult)>) {
-        self.outputs.extend(answers.into_iter().map(|(id, result)| Output::Proposal { id, result }));
+    fn answer(&mut self, answers: Vec<(ProposalId, ProposalResult)>) {
+        if !answers.is_empty() {
+            self.outputs.push_back(Output::Proposals(answers));
+        }
     }
 
     /// Takes everything that raft wants done, after every single input (lines 2 and 3), and puts questions for reads.
@@ -428,12 +430,12 @@ impl Replica {
         let applied = self.applied.machine().applied();
         if self.snapshots.ask(self.raft.log(), applied) {
             self.raft.log_mut().forget_wanted();
-            self.outputs.push_back(Output::TakeSnapshot(TakeSnapshot {
+            self.outputs.push_back(Output::TakeSnapshot(Box::new(TakeSnapshot {
                 handle: self.applied.machine().snapshot(),
                 term: self.raft.log().term_at(applied).expect("an entry above the newest snapshot is in the log"),
                 voters: self.raft.voters(),
                 founders: self.founders.clone(),
-            }));
+            })));
         }
     }
 
@@ -446,7 +448,7 @@ impl Replica {
             (hard_state.term, hard_state.vote) = (before.term, before.vote);
         }
         let number = write.number;
-        self.outputs.push_back(Output::Persist(write));
+        self.outputs.push_back(Output::Persist(Box::new(write)));
         number
     }
 

@@ -50,19 +50,14 @@ pub enum Output {
         message: RaftMessage,
     },
     /// Make durable, after every earlier one; then tell [`super::Input::Persisted`]. Neighbours may share a transaction.
-    Persist(WriteSet),
-    /// Answer a proposal, now.
-    Proposal {
-        /// Which.
-        id: ProposalId,
-        /// What became of it.
-        result: ProposalResult,
-    },
+    Persist(Box<WriteSet>),
+    /// Answer these proposals, now: what became of each. Never none.
+    Proposals(Vec<(ProposalId, ProposalResult)>),
     /// Answer this read from the state as it is now, before the next input: it is linearizable.
     ReadReady(ReadId),
     /// Encode this view of the state, stage its body, and tell [`super::Input::SnapshotTaken`]; beside everything else.
     /// There is one at a time.
-    TakeSnapshot(TakeSnapshot),
+    TakeSnapshot(Box<TakeSnapshot>),
     /// Send this message, of kind [`super::RaftBody::Snapshot`], and the body of the newest durable snapshot, which it is of;
     /// then tell [`super::Input::SnapshotReport`], exactly once. There is one at a time. A log that gets too long meanwhile
     /// puts another snapshot in its place: what is left of the body is gone then, and so is the transfer.

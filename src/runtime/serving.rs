@@ -186,17 +186,12 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
                     if write.snapshot.is_some() {
                         self.station.snapshots.handle_flip();
                     }
-                    self.station.write(write)?;
+                    self.station.write(*write)?;
                 }
-                Output::Proposal { id, result } => {
-                    let others = self.catalog.handle_result(id, result);
-                    if let Some(result) = others.and_then(|result| self.forwards.handle_result(id, result)) {
-                        self.station.handle_result(id, Teller::Here, result);
-                    }
-                }
+                Output::Proposals(results) => self.handle_results(results),
                 Output::TakeSnapshot(snapshot) => {
                     self.station.metrics.handle_snapshot_begun();
-                    self.station.snapshots.take(snapshot);
+                    self.station.snapshots.take(*snapshot);
                 }
                 Output::SendSnapshot { to, message } => self.station.snapshots.send(to, message, self.station.now()),
                 Output::SnapshotSettled { index, installed } => {
@@ -214,6 +209,17 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             }
         }
         Ok(())
+    }
+
+    /// Something became of proposals of this replica.
+    fn handle_results(&mut self, results: Vec<(ProposalId, ProposalResult)>) {
+        let now = self.station.read_clock();
+        for (id, result) in results {
+            let others = self.catalog.handle_result(id, result);
+            if let Some(result) = others.and_then(|result| self.forwards.handle_result(id, result)) {
+                self.station.requests.handle_result(id, Teller::Here, result, now);
+            }
+        }
     }
 
     fn handle_ticks(&mut self, ticks: u64) -> Result<(), Stopped> {
@@ -275,8 +281,9 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             PeerMessage::Founding(message) => self.answer_founder(from, &message),
             PeerMessage::Forward(requests) => self.accept_forwarded(from, requests),
             PeerMessage::Forwarded(results) => {
+                let now = self.station.read_clock();
                 for (id, result) in results {
-                    self.station.handle_result(id, Teller::Peer(from), result);
+                    self.station.requests.handle_result(id, Teller::Peer(from), result, now);
                 }
             }
             PeerMessage::Transfer { wish, to } => self.hand_over(wish, Some(from), to)?,

@@ -21,7 +21,7 @@ use super::{
     persist::{self, Writer},
     quorum_time::QuorumTime,
     reads::{ReadAsk, Reads},
-    requests::{Requests, Teller, Waiter},
+    requests::{Requests, Waiter},
     server_keys::ServerKeys,
     snapshots::Snapshots,
     transfers::Transfers,
@@ -33,7 +33,7 @@ use crate::{
     durable::{Founders, Identity, WriteSet},
     hooks,
     pool::{Digests, Query},
-    replica::{ProposalId, ProposalResult, ReadId, Replica, Role, Status},
+    replica::{ReadId, Replica, Role, Status},
     transport::Transport,
     types::{Genesis, HistoryDigest, Index, Millis, ReplicaId, StateDigest, Term},
 };
@@ -302,12 +302,6 @@ impl<T: Transport, E: Environment> Station<T, E> {
         self.admission.set(self.is_halved, self.requests.pace().retry_after_ms());
         self.transfers.handle_tick(view, now);
         self.reads.handle_tick(now)
-    }
-
-    /// Something became of a proposal, here or at a peer.
-    pub fn handle_result(&mut self, id: ProposalId, teller: Teller, result: ProposalResult) {
-        let now = self.read_clock();
-        self.requests.handle_result(id, teller, result, now);
     }
 
     fn vitals(&mut self, replica: Option<&Replica>) -> Vitals {

@@ -198,10 +198,13 @@ impl Cluster {
                     self.network.push(message);
                 }
             }
-            Output::Persist(write) => node.disk.queue(write),
-            Output::Proposal { id: proposal, result } => {
-                self.observer.see(id, &Seen::Answered { id: proposal, result: &result });
-                assert!(node.results.insert(proposal, result).is_none(), "a proposal is answered once");
+            Output::Persist(write) => node.disk.queue(*write),
+            Output::Proposals(results) => {
+                assert!(!results.is_empty());
+                for (proposal, result) in results {
+                    self.observer.see(id, &Seen::Answered { id: proposal, result: &result });
+                    assert!(node.results.insert(proposal, result).is_none(), "a proposal is answered once");
+                }
             }
             Output::ReadReady(read) => {
                 let replica = node.replica.as_ref().expect("the replica is up");
@@ -209,7 +212,7 @@ impl Cluster {
                 let served = (replica.machine().applied(), read_default(replica));
                 assert!(node.reads.insert(read, served).is_none(), "a read is served once");
             }
-            Output::TakeSnapshot(take) => self.begin_taking(id, take),
+            Output::TakeSnapshot(take) => self.begin_taking(id, *take),
             Output::SendSnapshot { to, message } => {
                 self.counts.sent += 1;
                 node.notes.push(format!("sends a snapshot to {to}"));

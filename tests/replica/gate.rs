@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tombola::{
-    durable::{Entry, EntryKind, SnapshotMeta, SnapshotWrite, WriteSet},
+    durable::{Entry, EntryKind, SnapshotMeta, SnapshotWrite},
     pool::{Limits, Restorer, StateMachine},
     replica::{Input, Output, RaftBody, RaftMessage, Replica, Role},
     types::{ClusterId, Index, ReplicaId, Term},
@@ -119,11 +119,9 @@ fn wanted(cluster: &mut Cluster, meta: SnapshotMeta, term: Term) -> bool {
     let outputs: Vec<_> = std::iter::from_fn(|| replica.poll_output()).collect();
     let settled = outputs.iter().filter(|output| matches!(output, Output::SnapshotSettled { installed: false, .. }));
     let discarded = outputs.iter().filter(|output| matches!(output, Output::Discard(_)));
-    let installs = outputs.iter().filter(|output| match output {
-        Output::Persist(WriteSet { snapshot: Some(SnapshotWrite::Installed { meta: written }), .. }) => {
-            *written == meta
-        }
-        _ => false,
+    let installs = outputs.iter().filter(|output| {
+        let Output::Persist(write) = output else { return false };
+        matches!(&write.snapshot, Some(SnapshotWrite::Installed { meta: written }) if *written == meta)
     });
     let counts = (installs.count(), settled.count(), discarded.count());
     assert!([(1, 0, 0), (0, 1, 1)].contains(&counts), "either way, once: {counts:?}");
