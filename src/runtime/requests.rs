@@ -377,7 +377,8 @@ impl Requests {
             Place::Proposed { term, .. } => (term, Leader::Here) != (view.term, view.leader),
             Place::Forwarded { to, term, .. } => (term, Leader::Peer(to)) != (view.term, view.leader),
         });
-        old.into_iter().for_each(|id| self.give_up(id, Place::Queued));
+        // The youngest first: each comes to stand at the front of those that wait already.
+        old.into_iter().rev().for_each(|id| self.give_up(id, Place::Queued));
     }
 
     /// This copy, which was to be forwarded, did not leave the node.
@@ -444,7 +445,8 @@ impl Requests {
     /// Answers whom it is too late for, and sends again what was awaited too long.
     pub fn handle_tick(&mut self, now: Tick) {
         while let Some(alarm) = self.alarms.first_entry().filter(|alarm| *alarm.key() <= now) {
-            alarm.remove().into_iter().for_each(|id| self.look_at(id, now));
+            // Backwards, as they were sent in order: see `handle_view`.
+            alarm.remove().into_iter().rev().for_each(|id| self.look_at(id, now));
         }
     }
 

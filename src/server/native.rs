@@ -141,11 +141,12 @@ async fn serve_stream(
 ) -> Result<(), FrameError> {
     // As long as the bound on calls in flight, so that a call never waits to hand in its reply.
     let (replies, waiting) = mpsc::channel(CALLS_IN_FLIGHT_MAX);
-    // Each half is woken for itself: of a client with one call in flight never both at a time.
-    let reading = tokio::spawn(read_calls(session, receive, replies, draining));
+    // A task of its own, so that whatever wakes one half does not poll the other; it ends with this one.
+    let mut reading = JoinSet::new();
+    reading.spawn(read_calls(session, receive, replies, draining));
     write_replies(send, waiting).await;
     // If the reader panicked, the client did not break the protocol.
-    reading.await.unwrap_or(Ok(()))
+    reading.join_next().await.and_then(Result::ok).unwrap_or(Ok(()))
 }
 
 /// Reads calls and starts them, until the client has no more, nobody takes the replies, or the node drains.

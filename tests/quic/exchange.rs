@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use quinn::udp::{UdpSockRef, UdpSocketState};
 use tombola::{
     transport::{
         Event, Lane, Transport,
@@ -205,6 +206,9 @@ async fn a_path_that_carries_long_datagrams_is_given_long_ones_and_they_arrive()
     let mut takes_all = quinn::EndpointConfig::default();
     takes_all.max_udp_payload_size(65_527).unwrap();
     let socket = std::net::UdpSocket::bind(loopback()).unwrap();
+    // Room for what may be on its way, as both sides of ours have it: what finds none is lost.
+    let state = UdpSocketState::new(UdpSockRef::from(&socket)).unwrap();
+    state.set_recv_buffer_size(UdpSockRef::from(&socket), 4 << 20).unwrap();
     let endpoint = quinn::Endpoint::new(takes_all, None, socket, Arc::new(quinn::TokioRuntime)).unwrap();
     let dialed = endpoint.connect_with(ClientTls::load(&ca, &cert, &key).unwrap(), one.address(), NODE_NAME).unwrap();
     let ours = within("a handshake", dialed).await.unwrap();

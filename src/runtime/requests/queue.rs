@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::RequestId;
 
 /// The requests that are to be sent, oldest first. Nearly all come behind the last and leave from the front, where neither
-/// costs more than in a plain queue; only what is sent again, or turned away in between, is looked for.
+/// costs more than in a plain queue. What is sent again, or turned away in between, is looked for, and as many places are
+/// moved as lie between it and the nearer end: whoever puts many back begins with the youngest.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     ids: VecDeque<RequestId>,

@@ -243,7 +243,8 @@ fn endpoint_on(
     let socket = runtime.wrap_udp_socket(settings::bind_socket(local)?)?;
     let held = Arc::downgrade(&socket);
     let gathering = GatheringSocket::new(socket, &*runtime);
-    Ok((Endpoint::new_with_abstract_socket(settings::widened(config), server, gathering, runtime)?, held))
+    let config = settings::taking_long_datagrams(config);
+    Ok((Endpoint::new_with_abstract_socket(config, server, gathering, runtime)?, held))
 }
 
 /// The certificates that the other side has shown, its own first.

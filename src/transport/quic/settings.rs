@@ -51,12 +51,13 @@ const NODE_WINDOW_BYTES: u32 = 4 << 20;
 /// A full socket buffer loses packets, which makes congestion windows collapse, most of all on loopback.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
-/// Longest datagram that a path is tried with. Ethernet carries no more than 1,472 bytes of one, jumbo frames 8,972, loopback
-/// all of them; and a long one costs hardly more than a short one to seal, to hand over and to acknowledge.
+/// Longest datagram that a path is tried with. Ethernet carries up to 1,472 bytes, jumbo frames 8,972, loopback any; and a long
+/// one costs hardly more than a short one to seal, to hand over and to acknowledge.
 pub(super) const PATH_BYTES_MAX: u16 = 6_550;
-/// Most of them that leave in one system call,
+/// Most datagrams of a connection that leave in one system call: what quinn gathers by itself, and keeps room for as long
+/// as the connection lasts, once there were two.
 pub(super) const BURST_DATAGRAMS_MAX: usize = 10;
-/// which takes so many bytes. quinn would never hear of it if it were given more, and take them for lost.
+/// Most bytes that the system call takes. What is longer it refuses, which quinn never hears of, and takes for lost.
 const BURST_BYTES_MAX: usize = 65_507;
 const _: () = assert!(PATH_BYTES_MAX as usize * BURST_DATAGRAMS_MAX <= BURST_BYTES_MAX);
 
@@ -106,8 +107,8 @@ pub(super) fn priority(lane: Lane) -> i32 {
     }
 }
 
-/// An endpoint that takes datagrams as long as they may be.
-pub(super) fn widened(mut config: EndpointConfig) -> EndpointConfig {
+/// The same for an endpoint that takes datagrams as long as any path is tried with.
+pub(super) fn taking_long_datagrams(mut config: EndpointConfig) -> EndpointConfig {
     config.max_udp_payload_size(PATH_BYTES_MAX).expect("QUIC allows 1,200 and more");
     config
 }

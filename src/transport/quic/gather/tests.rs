@@ -207,3 +207,9 @@ async fn with_several_threads_too_what_is_sent_in_a_turn_leaves_together() {
     }
     assert_eq!(paper.take(), [(address(1), vec![50; 5])]);
 }
+
+#[tokio::test]
+async fn no_connection_gathers_more_by_itself_than_one_call_takes() {
+    assert_eq!(socket(64).1.max_transmit_segments(), BURST_DATAGRAMS_MAX);
+    assert_eq!(socket(1).1.max_transmit_segments(), 1, "and no more than can leave together");
+}
