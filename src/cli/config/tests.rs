@@ -63,17 +63,17 @@ fn settle_on(text: &str, overrides: &Overrides, machine: Option<u64>) -> Result<
 fn a_machine_too_small_for_the_limits_is_told_with_the_setting() {
     let gib = Some(1 << 30);
     let limited = |size| RIGHT.replacen("  nodes:", &format!("  limits: {{ keys_bytes_max: {size} }}\n  nodes:"), 1);
-    for text in [RIGHT, PREDECESSOR, &limited("296MiB")] {
+    for text in [RIGHT, PREDECESSOR, &limited("272MiB")] {
         assert!(settle_on(text, &Overrides::default(), gib).is_ok());
     }
     let rejected = settle_on(&limited("1GiB"), &Overrides::default(), gib).unwrap_err().to_string();
     assert!(rejected.starts_with("dir/config.yaml:4:29"), "{rejected}");
-    for part in ["may take 2480MiB", "this machine has 1GiB", "keys_bytes_max: 296MiB"] {
+    for part in ["may take 2528MiB", "this machine has 1GiB", "keys_bytes_max: 272MiB"] {
         assert!(rejected.contains(part), "{rejected}");
     }
     for text in [RIGHT, PREDECESSOR] {
         let rejected = settle_on(text, &Overrides::default(), Some(512 << 20)).unwrap_err().to_string();
-        assert!(rejected.contains("keys_bytes_max: 40MiB"), "{rejected}");
+        assert!(rejected.contains("keys_bytes_max: 16MiB"), "{rejected}");
     }
 }
 
@@ -81,7 +81,7 @@ fn a_machine_too_small_for_the_limits_is_told_with_the_setting() {
 fn a_machine_too_small_for_the_log_is_told_with_the_setting() {
     let text = format!("{RIGHT}snapshots: {{ log_bytes_max: 100TiB, trailing_bytes: 10TiB }}\n");
     let rejected = settle_on(&text, &Overrides::default(), Some(24 << 30)).unwrap_err().to_string();
-    assert!(rejected.starts_with("dir/config.yaml:13:29: a node may take 104858288MiB"), "{rejected}");
+    assert!(rejected.starts_with("dir/config.yaml:13:29: a node may take 104858336MiB"), "{rejected}");
 }
 
 #[test]
