@@ -27,15 +27,16 @@
 //! nothing is sent: the leader's first tick brings it. If one is refused for its time all the same, and no earlier copy is
 //! about, nothing was done under it and nothing ever will be: the request goes on under a fresh one.
 
-mod queue;
-
-use std::{collections::BTreeMap, hash::Hasher as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hasher as _,
+    time::Duration,
+};
 
 use rustc_hash::FxHashMap;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
-use self::queue::Queue;
 use super::{
     admission::{Permit, overloaded},
     answer::AnswerTo,
@@ -189,7 +190,7 @@ pub(super) struct Requests {
     open: Slab<Open>,
     accepted: u64,
     /// The ones to be sent, oldest first.
-    queue: Queue,
+    queue: BTreeSet<RequestId>,
     /// The last copy of each that was sent.
     proposals: FxHashMap<ProposalId, RequestId>,
     /// Bytes of the commands among them.
@@ -216,7 +217,7 @@ impl Requests {
             turned_away: TurnedAway::default(),
             open: Slab::new(),
             accepted: 0,
-            queue: Queue::default(),
+            queue: BTreeSet::new(),
             proposals: FxHashMap::default(),
             sent_bytes: 0,
             keyed: FxHashMap::default(),
@@ -296,7 +297,7 @@ impl Requests {
     /// cluster time.
     pub fn peek(&mut self, now: Now) -> Option<&Measured> {
         let id = loop {
-            let id = self.queue.first().filter(|_| self.seen > Millis(0))?;
+            let id = *self.queue.first().filter(|_| self.seen > Millis(0))?;
             if !self.is_too_late(id, now) {
                 break id;
             }
@@ -331,14 +332,14 @@ impl Requests {
 
     /// Takes what [`Self::peek_forward`] shows, to be forwarded to the leader `to`.
     pub fn forward(&mut self, id: ProposalId, to: ReplicaId, now: Now) -> Measured {
-        let (term, request) = (self.view.term, self.queue.first().expect("what is taken was seen by peek"));
+        let (term, request) = (self.view.term, *self.queue.first().expect("what is taken was seen by peek"));
         let until = now.tick.plus(self.open[request.slot].patience(self.pace.usual_ticks()));
         self.alarms.entry(until).or_default().push(request);
         self.send(id, Place::Forwarded { id, to, term, until }, now)
     }
 
     fn send(&mut self, id: ProposalId, place: Place, now: Now) -> Measured {
-        let request = self.queue.first().expect("what is taken was seen by peek");
+        let request = *self.queue.first().expect("what is taken was seen by peek");
         let open = &mut self.open[request.slot];
         if open.sent == 0 {
             self.pace.handle_taken(open.accepted, now);
@@ -357,7 +358,7 @@ impl Requests {
 
     /// However the last one leaves the queue, it stands no more: nobody comes after it who could say so.
     fn leave_queue(&mut self, id: RequestId) {
-        if self.queue.remove(id) && self.queue.is_empty() && !hooks::is_planted("m42") {
+        if self.queue.remove(&id) && self.queue.is_empty() && !hooks::is_planted("m42") {
             self.pace.handle_empty();
         }
     }
@@ -377,8 +378,7 @@ impl Requests {
             Place::Proposed { term, .. } => (term, Leader::Here) != (view.term, view.leader),
             Place::Forwarded { to, term, .. } => (term, Leader::Peer(to)) != (view.term, view.leader),
         });
-        // The youngest first: each comes to stand at the front of those that wait already.
-        old.into_iter().rev().for_each(|id| self.give_up(id, Place::Queued));
+        old.into_iter().for_each(|id| self.give_up(id, Place::Queued));
     }
 
     /// This copy, which was to be forwarded, did not leave the node.
@@ -445,8 +445,7 @@ impl Requests {
     /// Answers whom it is too late for, and sends again what was awaited too long.
     pub fn handle_tick(&mut self, now: Tick) {
         while let Some(alarm) = self.alarms.first_entry().filter(|alarm| *alarm.key() <= now) {
-            // Backwards, as they were sent in order: see `handle_view`.
-            alarm.remove().into_iter().rev().for_each(|id| self.look_at(id, now));
+            alarm.remove().into_iter().for_each(|id| self.look_at(id, now));
         }
     }
 
@@ -532,7 +531,7 @@ impl Requests {
             return self.fail(id, NotApplied::Draining.into());
         }
         match place {
-            Place::Queued => self.queue.insert(id),
+            Place::Queued => _ = self.queue.insert(id),
             Place::Pausing { until } => self.alarms.entry(until).or_default().push(id),
             Place::Proposed { .. } | Place::Forwarded { .. } => unreachable!("this one is sent"),
         }

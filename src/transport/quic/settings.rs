@@ -107,7 +107,7 @@ pub(super) fn priority(lane: Lane) -> i32 {
     }
 }
 
-/// The same for an endpoint that takes datagrams as long as any path is tried with.
+/// An endpoint that takes datagrams as long as any path is tried with.
 pub(super) fn taking_long_datagrams(mut config: EndpointConfig) -> EndpointConfig {
     config.max_udp_payload_size(PATH_BYTES_MAX).expect("QUIC allows 1,200 and more");
     config
