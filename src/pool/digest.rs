@@ -5,19 +5,18 @@
 //! `H_1 = SHA-256("tombola.history.v1")`. An answer is hashed in its compact form: 1 if replayed, else 0; the length as
 //! `u32` LE; then index, time and verdict as the key tables hold them.
 //!
-//! *State*: the sum modulo 2^128 of SipHash-2-4-128 (J.-P. Aumasson, D. Bernstein), under [`STATE_KEY`], of each record's
-//! canonical bytes. A sum can be kept up to date by what an entry touched, and does not depend on the order of records.
-//! It guards against faults, not against forgers: the key is public.
-
-use std::hash::Hasher as _;
+//! *State*: the sum modulo 2^128 of XXH3-128 (Y. Collet), seeded, of each record's bytes: of a request key's record those that
+//! the key tables hold, under a seed that says whose they are; of any other its encoding, under [`STATE_SEED`]. A sum can be
+//! kept up to date by what an entry touched, and does not depend on the order of records. It guards against faults, not
+//! against forgers: anybody can compute it.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use siphasher::sip128::{Hasher128 as _, SipHasher24};
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::{
     Limits,
-    names::{ItemId, POOL_ID_BYTES_MAX, PoolId},
+    names::{ItemId, PoolId},
     state::Facts,
     stock::Item,
 };
@@ -26,12 +25,8 @@ use crate::{
     types::{HistoryDigest, Index, Millis, StateDigest},
 };
 
-/// Key of the state digest's hash.
-const STATE_KEY: &[u8; 16] = b"tombola.state.v1";
-/// Stands before a key record, where the others have the position of their variant in [`Record`].
-const KEY_RECORD: u32 = 4;
-/// Most bytes of a key record but for what was told: the above, ring and length, pool, name and fingerprint.
-const HEAD_BYTES_MAX: usize = 4 + 2 + POOL_ID_BYTES_MAX + 16 + 16;
+/// Seed of the state digest's hash.
+const STATE_SEED: u64 = u64::from_le_bytes(*b"tombola2");
 
 /// A record of the state, in the form in which it is hashed. Append only.
 #[derive(Serialize)]
@@ -44,24 +39,24 @@ pub(super) enum Record<'a> {
 
 impl Record<'_> {
     pub(super) fn hash(&self) -> u128 {
-        SipHasher24::new_with_key(STATE_KEY).hash(&codec::encode(self)).as_u128()
+        xxh3_128_with_seed(&codec::encode(self), STATE_SEED)
     }
 }
 
-/// The hash of a request key's record; `pool` is empty for the keys of pools that do not exist.
-pub(super) fn hash_key_record(pool: &str, ring: u8, parts: [&[u8]; 3]) -> u128 {
-    // What comes before the last part is short, and hashed as one: the hasher is slow with pieces.
-    let mut head = [0; HEAD_BYTES_MAX];
-    let id_len = u8::try_from(pool.len()).expect("a pool id has at most 63 bytes");
-    let mut len = 0;
-    for piece in [&KEY_RECORD.to_le_bytes(), [ring, id_len].as_slice(), pool.as_bytes(), parts[0], parts[1]] {
-        head[len..len + piece.len()].copy_from_slice(piece);
-        len += piece.len();
+/// Whose the records of some request keys are, as their hashes know it: their pool's, in one of its rings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyOwner(u64);
+
+impl KeyOwner {
+    /// `pool` is empty for the keys of pools that do not exist.
+    pub(super) fn new(pool: &str, ring: u8) -> Self {
+        Self(xxh3_64_with_seed(&[&[ring], pool.as_bytes()].concat(), STATE_SEED))
     }
-    let mut hasher = SipHasher24::new_with_key(STATE_KEY);
-    hasher.write(&head[..len]);
-    hasher.write(parts[2]);
-    hasher.finish128().as_u128()
+
+    /// The hash of a record of theirs.
+    pub(super) fn hash(self, record: &[u8]) -> u128 {
+        xxh3_128_with_seed(record, self.0)
+    }
 }
 
 /// A sum of record hashes.
@@ -150,4 +145,26 @@ pub(super) fn chain(previous: HistoryDigest, index: Index, entry: &[u8], answers
     hasher.update(Sha256::digest(entry));
     hasher.update(Sha256::digest(&answers.bytes));
     HistoryDigest(hasher.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vectors of the specification's reference implementation: of nothing, and under which seed.
+    #[test]
+    fn the_hash_is_what_it_always_was() {
+        assert_eq!(xxh3_128_with_seed(b"", 0), 0x99aa_06d3_0147_98d8_6001_c324_468d_497f);
+        assert_eq!(xxh3_64_with_seed(b"", 0), 0x2d06_8005_38d3_94c2);
+        let record: Vec<u8> = (0..83).collect();
+        assert_eq!(KeyOwner::new("default", 0).hash(&record), 0xa332_37b9_91bc_53c7_1800_aec5_2ad1_8bc1);
+    }
+
+    #[test]
+    fn equal_records_of_different_owners_have_different_hashes() {
+        let owners = [("", 0), ("", 1), ("a", 0), ("a", 1), ("a", 2), ("b", 0), ("aa", 0)];
+        let hashes: std::collections::BTreeSet<_> =
+            owners.map(|(pool, ring)| KeyOwner::new(pool, ring).hash(&[7; 60])).into();
+        assert_eq!(hashes.len(), owners.len());
+    }
 }

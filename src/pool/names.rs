@@ -198,9 +198,8 @@ impl RequestKey {
 
     /// The time that the key holds.
     pub fn time(&self) -> Millis {
-        let mut bytes = [0; 8];
-        bytes[2..].copy_from_slice(&self.0[..6]);
-        Millis(u64::from_be_bytes(bytes))
+        let (head, _) = self.0.split_first_chunk().expect("a key has 16 bytes");
+        Millis(u64::from_be_bytes(*head) >> 16)
     }
 
     /// The bytes.

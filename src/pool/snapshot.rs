@@ -27,8 +27,8 @@ use crate::{
     types::{HistoryDigest, Index, Millis, StateDigest},
 };
 
-/// The only format so far.
-pub(super) const FORMAT: u16 = 1;
+/// The format that is written and read. In 1 the state digest was made of another hash.
+pub(super) const FORMAT: u16 = 2;
 /// Longest section. A key record of the greatest length that can be written, and [`ITEMS_PER_SECTION`] items with the
 /// longest ids, are well below.
 pub(super) const SECTION_BYTES_MAX: usize = 128 << 10;

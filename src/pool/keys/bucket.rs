@@ -11,7 +11,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    pool::digest::{Sum, hash_key_record},
+    pool::digest::{KeyOwner, Sum},
     types::Millis,
 };
 
@@ -84,24 +84,24 @@ impl Bucket {
     }
 
     /// Adds a record whose name is new, and has this tag; says how much that is.
-    pub(super) fn insert(&mut self, tag: u32, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
-        self.table.insert(tag, self.arena.push(parts));
-        let mut sum = Sum::default();
-        sum.add(hash_key_record(pool, ring, parts));
-        let more = Tally { keys: 1, bytes: counted_bytes(parts), sum };
+    pub(super) fn insert(&mut self, tag: u32, owner: KeyOwner, parts: [&[u8]; 3]) -> Tally {
+        let place = self.arena.push(parts);
+        self.table.insert(tag, place);
+        let record = self.arena.get(place);
+        let more = Tally { keys: 1, bytes: counted_bytes(record), sum: Sum::of([owner.hash(record)]) };
         self.tally.add(more);
         more
     }
 
     /// Keys and counted bytes, from nothing.
     pub(super) fn recount(&self) -> (u64, u64) {
-        let add = |(keys, bytes), record: Record<'_>| (keys + 1, bytes + counted_bytes(record.parts()));
+        let add = |(keys, bytes), record: Record<'_>| (keys + 1, bytes + counted_bytes(record.bytes()));
         self.records().fold((0, BUCKET_BYTES), add)
     }
 }
 
-fn counted_bytes(parts: [&[u8]; 3]) -> u64 {
-    SLOT_BYTES + parts.iter().map(|part| part.len() as u64).sum::<u64>()
+fn counted_bytes(record: &[u8]) -> u64 {
+    SLOT_BYTES + record.len() as u64
 }
 
 /// What a name is looked for by: the high half of SipHash-1-3, keyed, so that nobody outside can choose keys that collide,

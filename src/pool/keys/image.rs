@@ -12,7 +12,7 @@ use crate::{
     hooks,
     pool::{
         Limits, PoolId,
-        digest::{Sum, hash_key_record},
+        digest::{KeyOwner, Sum},
     },
     types::Millis,
 };
@@ -60,7 +60,7 @@ impl Keys {
         let scope = self.scope(pool);
         let kinds = RingKind::ALL.into_iter().filter(|_| !hooks::is_planted("m06"));
         let buckets = kinds.map(|kind| scope.ring(kind).buckets().map(move |bucket| (kind, bucket)));
-        buckets.flatten().flat_map(|(kind, bucket)| pieces(scope.name(), kind, bucket))
+        buckets.flatten().flat_map(|(kind, bucket)| pieces(scope.owner(kind), kind, bucket))
     }
 
     /// Takes in a pool's scope.
@@ -97,21 +97,24 @@ impl Keys {
 
 impl Scope {
     fn restore(pool: Option<PoolId>, record: ScopeRecord) -> Self {
-        Self { floors: record.floors, ..Self::new(pool, record.born) }
+        let mut scope = Self::new(pool, record.born);
+        scope.floors = record.floors;
+        scope
     }
 }
 
-fn pieces(pool: &str, kind: RingKind, bucket: &Bucket) -> impl Iterator<Item = (KeysPiece, Sum)> {
+fn pieces(owner: KeyOwner, kind: RingKind, bucket: &Bucket) -> impl Iterator<Item = (KeysPiece, Sum)> {
     let mut records = bucket.records().peekable();
     std::iter::from_fn(move || {
         let mut sum = Sum::default();
         let mut bytes = Vec::new();
-        while let Some(record) = records.next_if(|record| bytes.is_empty() || bytes.len() + record.len() < PIECE_BYTES)
+        while let Some(record) = records.next_if(|record| bytes.is_empty() || bytes.len() + record.bytes().len() < PIECE_BYTES)
         {
+            let record = record.bytes();
             let len = u16::try_from(record.len()).expect("the arena took it");
             bytes.extend_from_slice(&len.to_le_bytes());
-            record.parts().iter().for_each(|part| bytes.extend_from_slice(part));
-            sum.add(hash_key_record(pool, kind as u8, record.parts()));
+            bytes.extend_from_slice(record);
+            sum.add(owner.hash(record));
         }
         let piece = KeysPiece { ring: kind as u8, number: bucket.number, records: bytes.into() };
         (!piece.records.is_empty()).then_some((piece, sum))

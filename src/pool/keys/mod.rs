@@ -320,9 +320,9 @@ impl Keys {
     }
 
     fn insert(&mut self, at: usize, kind: RingKind, tag: u32, number: u64, parts: [&[u8]; 3]) {
-        let Scope { pool, rings, .. } = &mut self.scopes[at];
-        let pool = pool.as_ref().map_or("", PoolId::as_str);
-        let more = rings[kind as usize].insert(tag, number, pool, kind as u8, parts);
+        let scope = &mut self.scopes[at];
+        let owner = scope.owner(kind);
+        let more = scope.rings[kind as usize].insert(tag, number, owner, parts);
         self.shares[at][kind.budget() as usize] += more.bytes;
         self.used[kind.budget() as usize] += more.bytes;
         self.len += more.keys;

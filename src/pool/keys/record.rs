@@ -54,8 +54,8 @@ impl<'a> Record<'a> {
         Self(bytes)
     }
 
-    pub(super) fn len(self) -> usize {
-        self.0.len()
+    pub(super) fn bytes(self) -> &'a [u8] {
+        self.0
     }
 
     pub(super) fn name(self) -> Name {

@@ -10,6 +10,7 @@ use super::{
     bucket::{BUCKET_BYTES, BUCKET_BYTES_MAX, Bucket, Tally},
     record::{Name, Record},
 };
+use crate::pool::digest::KeyOwner;
 
 /// Buckets of a full segment: about eleven minutes. A day has 135 segments.
 const SEGMENT_LEN: u64 = 128;
@@ -57,7 +58,7 @@ impl Ring {
     }
 
     /// Adds a record whose name is new, and has this tag; says how much that is, with the bucket if it is a new one.
-    pub(super) fn insert(&mut self, tag: u32, number: u64, pool: &str, ring: u8, parts: [&[u8]; 3]) -> Tally {
+    pub(super) fn insert(&mut self, tag: u32, number: u64, owner: KeyOwner, parts: [&[u8]; 3]) -> Tally {
         let segments = Arc::make_mut(&mut self.segments);
         let at = locate_segment(segments, number).unwrap_or_else(|at| {
             segments.insert(at, Arc::new(Segment { number: number / SEGMENT_LEN, buckets: Vec::new() }));
@@ -70,7 +71,7 @@ impl Ring {
             opened = BUCKET_BYTES;
             at
         });
-        let mut more = Arc::make_mut(&mut buckets[at]).insert(tag, pool, ring, parts);
+        let mut more = Arc::make_mut(&mut buckets[at]).insert(tag, owner, parts);
         more.bytes += opened;
         more
     }
@@ -116,7 +117,7 @@ mod tests {
     }
 
     fn insert(ring: &mut Ring, number: u64) -> Tally {
-        ring.insert(TAG, number, "pool", 0, [&name(number), &[0; 16], &[0; 17]])
+        ring.insert(TAG, number, KeyOwner::new("pool", 0), [&name(number), &[0; 16], &[0; 17]])
     }
 
     fn numbers(ring: &Ring) -> Vec<u64> {
@@ -159,7 +160,7 @@ mod tests {
             insert(&mut ring, number);
         }
         let seen = ring.clone();
-        ring.insert(TAG, 299, "pool", 0, [&name(1_000), &[0; 16], &[0; 17]]);
+        ring.insert(TAG, 299, KeyOwner::new("pool", 0), [&name(1_000), &[0; 16], &[0; 17]]);
         let shared = ring.segments.iter().zip(seen.segments.iter()).filter(|(ours, theirs)| Arc::ptr_eq(ours, theirs));
         assert_eq!((shared.count(), ring.segments.len()), (2, 3));
         let shared = ring.segments[2].buckets.iter().zip(&seen.segments[2].buckets);

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     pool::{
         command::Command,
-        digest,
+        digest::{self, KeyOwner},
         names::{PoolId, RequestKey},
     },
     types::Millis,
@@ -80,16 +80,24 @@ pub(super) struct Scope {
     pub(super) floors: [Millis; 2],
     /// When the pool was created.
     pub(super) born: Millis,
+    /// Of each ring's keys.
+    owners: [KeyOwner; 3],
 }
 
 impl Scope {
     pub(super) fn new(pool: Option<PoolId>, born: Millis) -> Self {
-        Self { pool, rings: Default::default(), floors: Default::default(), born }
+        let name = pool.as_ref().map_or("", PoolId::as_str);
+        let owners = RingKind::ALL.map(|kind| KeyOwner::new(name, kind as u8));
+        Self { pool, rings: Default::default(), floors: Default::default(), born, owners }
     }
 
     /// The pool's name; nothing for the orphans, which no pool can be called.
     pub(super) fn name(&self) -> &str {
         self.pool.as_ref().map_or("", PoolId::as_str)
+    }
+
+    pub(super) fn owner(&self, kind: RingKind) -> KeyOwner {
+        self.owners[kind as usize]
     }
 
     pub(super) fn ring(&self, kind: RingKind) -> &Ring {

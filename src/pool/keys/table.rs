@@ -44,11 +44,16 @@ impl Table {
 
     /// The place of that tag for which `is_it` holds.
     pub(super) fn find(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<Place> {
-        let page = &self.pages[self.page_of(tag)];
-        probe(page.slots.len(), tag).map(|slot| page.slots[slot]).take_while(|&slot| slot != EMPTY).find_map(|slot| {
-            let place = slot as Place;
-            (tag_of(slot) == tag && is_it(place)).then_some(place)
-        })
+        let slots = &*self.pages[self.page_of(tag)].slots;
+        let mut slot = first_slot(slots, tag);
+        while slots[slot] != EMPTY {
+            let place = slots[slot] as Place;
+            if tag_of(slots[slot]) == tag && is_it(place) {
+                return Some(place);
+            }
+            slot = next_slot(slots, slot);
+        }
+        None
     }
 
     /// Adds a place that is not there yet.
@@ -101,8 +106,11 @@ impl Page {
 
     fn insert(&mut self, value: u64) {
         let slots = Arc::make_mut(&mut self.slots);
-        let slot = probe(slots.len(), tag_of(value)).find(|&slot| slots[slot] == EMPTY);
-        slots[slot.expect("a page is at most three quarters full")] = value;
+        let mut slot = first_slot(slots, tag_of(value));
+        while slots[slot] != EMPTY {
+            slot = next_slot(slots, slot);
+        }
+        slots[slot] = value;
         self.used += 1;
     }
 
@@ -127,12 +135,14 @@ fn slots_for(len: usize) -> usize {
     (2 * len).next_power_of_two().clamp(FIRST_SLOTS, PAGE_SLOTS)
 }
 
-/// The slots of a page in the order in which a tag is looked for, each once. The directory uses the low bits, so this
-/// starts with the high ones.
-fn probe(slots: usize, tag: u32) -> impl Iterator<Item = usize> {
-    let mask = slots - 1;
-    let first = tag.rotate_left(32 - DEPTH_MAX) as usize;
-    (first..=first + mask).map(move |slot| slot & mask)
+/// Where a tag is looked for first. The directory uses the low bits, so this begins with the high ones.
+fn first_slot(slots: &[u64], tag: u32) -> usize {
+    tag.rotate_left(32 - DEPTH_MAX) as usize & (slots.len() - 1)
+}
+
+/// Where it is looked for next. This finds an empty slot before it comes round, as no page is more than three quarters full.
+fn next_slot(slots: &[u64], slot: usize) -> usize {
+    (slot + 1) & (slots.len() - 1)
 }
 
 #[cfg(test)]

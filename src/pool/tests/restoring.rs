@@ -6,6 +6,7 @@ use rand_chacha::{
 };
 
 use super::{
+    super::snapshot::FORMAT,
     random::{mutate, random_bytes},
     *,
 };
@@ -116,7 +117,7 @@ fn a_state_that_is_not_what_its_digest_says_is_not_given_away() {
 fn a_length_that_lies_is_refused_at_once() {
     for len in [0, (128 << 10) + 1, u32::MAX] {
         let mut restorer = Restorer::default();
-        restorer.push(&[1, 0]).unwrap();
+        restorer.push(&FORMAT.to_le_bytes()).unwrap();
         let refused = restorer.push(&u32::to_le_bytes(len)).unwrap_err();
         assert!(refused.to_string().contains("a section has 1 to"), "{refused}");
         assert_eq!(restorer.push(&[0]), Err(refused.clone()), "an error is final");
