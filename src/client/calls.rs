@@ -121,7 +121,8 @@ impl Calls {
     ) -> Result<ClientReply, NoReply> {
         let room = match self.room.try_acquire() {
             Ok(room) => Ok(room),
-            Err(_) => match timeout_at(deadline.into(), self.room.acquire()).await {
+            // Boxed, as it is rare, and the future of a call is kept small.
+            Err(_) => match Box::pin(timeout_at(deadline.into(), self.room.acquire())).await {
                 Ok(Ok(room)) => Ok(room),
                 // Closed, or too late.
                 _ => Err(self.table().no_reply(false, true)),

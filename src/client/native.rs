@@ -210,12 +210,13 @@ impl Client {
         let mut before = self.known().met();
         if before.is_none() {
             let start = Instant::now();
-            self.greet().await?;
+            // What is rare is boxed, here and below: the future of a call is kept small, as there may be thousands.
+            Box::pin(self.greet()).await?;
             plan.policy.timeout = plan.policy.timeout.saturating_sub(start.elapsed());
             before = Some(self.known().leader);
         }
         let mut called = self
-            .call(plan, |reply| match reply {
+            .call(&plan, |reply| match reply {
                 Reply::Submitted(answered) => Some(answered),
                 _ => None,
             })
@@ -224,14 +225,14 @@ impl Client {
             self.known().clock.correct(now, Instant::now());
         }
         if called.retries > 0 || called.elapsed > STALL {
-            called.leader_change = self.leader_change_since(before.flatten()).await;
+            called.leader_change = Box::pin(self.leader_change_since(before.flatten())).await;
         }
         Ok(called)
     }
 
     /// Reads, from whichever node answers.
     pub async fn read(&self, query: Query, consistency: Consistency) -> Result<Called<Read>, ClientError> {
-        self.call(self.plan(Call::Read { query, consistency }, None), picked_read).await
+        self.call(&self.plan(Call::Read { query, consistency }, None), picked_read).await
     }
 
     /// Reads from one node. Takes as long as a read of the whole state may.
@@ -244,17 +245,17 @@ impl Client {
         let timeout = self.shared.policy.timeout;
         let policy = RetryPolicy { attempt_timeout: timeout, ..self.shared.policy };
         let call = Call::Read { query, consistency };
-        self.call(Plan { call, key: None, only: Some(endpoint), policy }, picked_read).await
+        self.call(&Plan { call, key: None, only: Some(endpoint), policy }, picked_read).await
     }
 
     /// The status of whichever node answers.
     pub async fn status(&self) -> Result<Called<NodeStatus>, ClientError> {
-        self.call(self.plan(Call::Status, None), picked_status).await
+        self.call(&self.plan(Call::Status, None), picked_status).await
     }
 
     /// The status of one node. A node that is down is given up after one attempt's time.
     pub async fn status_of(&self, endpoint: usize) -> Result<Called<NodeStatus>, ClientError> {
-        self.call(self.brief(Call::Status, endpoint), picked_status).await
+        self.call(&self.brief(Call::Status, endpoint), picked_status).await
     }
 
     /// The history digest at an index, as one node has it; `None` if it is not applied there yet, or too long ago.
@@ -263,7 +264,7 @@ impl Client {
         endpoint: usize,
         index: Index,
     ) -> Result<Called<Option<HistoryDigest>>, ClientError> {
-        self.call(self.brief(Call::HistoryAt(index), endpoint), |reply| match reply {
+        self.call(&self.brief(Call::HistoryAt(index), endpoint), |reply| match reply {
             Reply::HistoryAt(digest) => Some(digest),
             _ => None,
         })
@@ -272,7 +273,7 @@ impl Client {
 
     /// Hands leadership to `to`. Repeated until a node says that `to` leads, or time is over; then it may yet happen.
     pub async fn transfer(&self, to: ReplicaId) -> Result<Called<()>, ClientError> {
-        self.call(self.plan(Call::Transfer(to), None), |reply| matches!(reply, Reply::Transferred).then_some(())).await
+        self.call(&self.plan(Call::Transfer(to), None), |reply| matches!(reply, Reply::Transferred).then_some(())).await
     }
 
     /// Asks every node who leads, so that the next calls go to the leader at once rather than through another node.
@@ -352,7 +353,7 @@ impl Client {
     }
 
     /// Attempts until [`Retry`] says stop. `pick` takes the kind of reply that the call must have.
-    async fn call<T>(&self, plan: Plan, pick: impl Fn(Reply) -> Option<T>) -> Result<Called<T>, ClientError> {
+    async fn call<T>(&self, plan: &Plan, pick: impl Fn(Reply) -> Option<T>) -> Result<Called<T>, ClientError> {
         let start = self.shared.start.elapsed();
         let (endpoints, first) = {
             let mut known = self.known();
@@ -388,7 +389,7 @@ impl Client {
                 }
                 Decision::Again { endpoint, pause } => {
                     tracing::debug!(endpoint, ?pause, "trying again");
-                    tokio::time::sleep(pause).await;
+                    Box::pin(tokio::time::sleep(pause)).await;
                     now = self.shared.start.elapsed();
                 }
                 Decision::GiveUp(how) => return Err(gave_up(how, last_words)),
