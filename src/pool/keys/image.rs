@@ -108,7 +108,8 @@ fn pieces(owner: KeyOwner, kind: RingKind, bucket: &Bucket) -> impl Iterator<Ite
     std::iter::from_fn(move || {
         let mut sum = Sum::default();
         let mut bytes = Vec::new();
-        while let Some(record) = records.next_if(|record| bytes.is_empty() || bytes.len() + record.bytes().len() < PIECE_BYTES)
+        while let Some(record) =
+            records.next_if(|record| bytes.is_empty() || bytes.len() + record.bytes().len() < PIECE_BYTES)
         {
             let record = record.bytes();
             let len = u16::try_from(record.len()).expect("the arena took it");
