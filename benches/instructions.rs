@@ -73,14 +73,14 @@ const WORKLOADS: [Workload; 8] = [
         name: "encode replies",
         unit: "draw",
         units: 25_000,
-        instructions: 12.5,
+        instructions: 12.7,
         run: || encode(&replies(LONG)),
     },
     Workload {
         name: "decode replies",
         unit: "draw",
         units: 25_000,
-        instructions: 87.7,
+        instructions: 87.3,
         run: || decode(&replies(LONG)),
     },
 ];

@@ -112,7 +112,7 @@ impl std::str::FromStr for ClusterId {
     }
 }
 
-/// Sum modulo 2^128 of a keyed hash of every record of the state; independent of the order in which they were written.
+/// Sum modulo 2^128 of a hash of every record of the state; independent of the order in which they were written.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateDigest(pub u128);
 

@@ -1,6 +1,6 @@
-//! What the benchmarks of the pool have in common: a pool of six items, as a small campaign has, and entries of draws.
+//! What benchmarks of the pool, and a test, have in common: a pool of six items, as a small campaign has, and entries of draws.
 
-#![allow(dead_code, reason = "each benchmark takes what it needs")]
+#![allow(dead_code, reason = "each takes what it needs")]
 
 use tombola::{
     api::Answered,

@@ -198,7 +198,7 @@ impl RequestKey {
 
     /// The time that the key holds.
     pub fn time(&self) -> Millis {
-        let (head, _) = self.0.split_first_chunk().expect("a key has 16 bytes");
+        let head = self.0.first_chunk().expect("a key has 16 bytes");
         Millis(u64::from_be_bytes(*head) >> 16)
     }
 

@@ -51,8 +51,9 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// The only format so far.
-    pub const VERSION: u16 = 1;
+    /// The format that is spoken. Builds of format 1 make state digests of another hash: together with this one they would
+    /// find that they differ.
+    pub const VERSION: u16 = 2;
 
     /// An unfounded node's.
     fn of(identity: &Identity) -> Self {
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn an_introduction_has_these_bytes() {
-        let mut expected = vec![1, 0];
+        let mut expected = vec![2, 0];
         expected.extend([7; 16]);
         expected.extend([0, 0, 0, 0]);
         expected.extend([2, 0, 0, 0, 0, 0, 0, 0]);
@@ -304,9 +305,9 @@ mod tests {
             assert!(founded().handle_hello(PEER, &bytes[..len]).is_err(), "cut to {len} bytes");
         }
         assert!(founded().handle_hello(PEER, &[&bytes[..], &[0]].concat()).is_err());
-        bytes[0] = 2;
+        bytes[0] = 1;
         let refused = founded().handle_hello(PEER, &bytes).unwrap_err();
-        assert!(matches!(refused, Unacceptable::Version(2)), "{refused}");
+        assert!(matches!(refused, Unacceptable::Version(1)), "{refused}");
     }
 
     /// Nothing is accepted but what this node would accept from its peer, to the byte; anything else has a reason.

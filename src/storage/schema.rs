@@ -12,8 +12,8 @@ use crate::{
     types::{Index, ShardId, Term},
 };
 
-/// The format that this build writes, and the only one it reads.
-pub(super) const FORMAT: u32 = 2;
+/// The format that this build writes, and the only one it reads. Format 2 has snapshots whose digests are of another hash.
+pub(super) const FORMAT: u32 = 3;
 
 /// (shard, [`Slot`]) to what there is one of.
 pub(super) const STATE: TableDefinition<StateKey, &[u8]> = TableDefinition::new("state");

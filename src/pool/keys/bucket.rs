@@ -88,7 +88,7 @@ impl Bucket {
         let place = self.arena.push(parts);
         self.table.insert(tag, place);
         let record = self.arena.get(place);
-        let more = Tally { keys: 1, bytes: counted_bytes(record), sum: Sum::of([owner.hash(record)]) };
+        let more = Tally { keys: 1, bytes: counted_bytes(record), sum: Sum::of([owner.hash(self.number, record)]) };
         self.tally.add(more);
         more
     }

@@ -115,7 +115,7 @@ fn pieces(owner: KeyOwner, kind: RingKind, bucket: &Bucket) -> impl Iterator<Ite
             let len = u16::try_from(record.len()).expect("the arena took it");
             bytes.extend_from_slice(&len.to_le_bytes());
             bytes.extend_from_slice(record);
-            sum.add(owner.hash(record));
+            sum.add(owner.hash(bucket.number, record));
         }
         let piece = KeysPiece { ring: kind as u8, number: bucket.number, records: bytes.into() };
         (!piece.records.is_empty()).then_some((piece, sum))

@@ -367,13 +367,13 @@ fn raft_rs_22_what_cannot_have_been_written_is_refused_at_load() {
 fn another_format_is_refused_by_name() {
     let (mut image, _) = closed();
     let mut front = image.bytes(0..20);
-    front[8] = 3;
+    front[8] = 4;
     image.write(0, &front);
     image.write(20, &record::checksum("front", &(), &front).to_le_bytes());
     let error = open_image(image).unwrap_err();
     assert_eq!(error.code(), "STORE_FORMAT");
-    assert!(error.to_string().contains("format 3; tombola"), "{error}");
-    assert!(error.to_string().contains("reads formats 2 to 2"), "{error}");
+    assert!(error.to_string().contains("format 4; tombola"), "{error}");
+    assert!(error.to_string().contains("reads formats 3 to 3"), "{error}");
     // What stands behind its front page was the whole file once.
     let (image, _) = closed();
     let error = open_image(image.bytes(REDB..image.len()).into()).unwrap_err();
