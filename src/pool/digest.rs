@@ -6,9 +6,9 @@
 //! `u32` LE; then index, time and verdict as the key tables hold them.
 //!
 //! *State*: the sum modulo 2^128 of XXH3-128 (Y. Collet), seeded, of each record's bytes: of a request key's record those that
-//! the key tables hold, under a seed that says whose it is and in which bucket; of any other its encoding, under [`STATE_SEED`]. A sum can be
-//! kept up to date by what an entry touched, and does not depend on the order of records. It guards against faults, not
-//! against forgers: anybody can compute it.
+//! the key tables hold, under a seed that says whose it is and in which bucket; of any other its encoding, under
+//! [`STATE_SEED`]. A sum can be kept up to date by what an entry touched, and does not depend on the order of records. It
+//! guards against faults, not against forgers: anybody can compute it.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};

@@ -86,14 +86,13 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn new(pool: Option<PoolId>, born: Millis) -> Self {
-        let name = pool.as_ref().map_or("", PoolId::as_str);
-        let owners = RingKind::ALL.map(|kind| KeyOwner::new(name, kind as u8));
+        let owners = RingKind::ALL.map(|kind| KeyOwner::new(name(&pool), kind as u8));
         Self { pool, rings: Default::default(), floors: Default::default(), born, owners }
     }
 
     /// The pool's name; nothing for the orphans, which no pool can be called.
     pub(super) fn name(&self) -> &str {
-        self.pool.as_ref().map_or("", PoolId::as_str)
+        name(&self.pool)
     }
 
     pub(super) fn owner(&self, kind: RingKind) -> KeyOwner {
@@ -131,4 +130,8 @@ impl Scope {
     pub(super) fn hash(&self) -> u128 {
         digest::Record::Keys { pool: self.pool.as_ref(), born: self.born, floors: self.floors }.hash()
     }
+}
+
+fn name(pool: &Option<PoolId>) -> &str {
+    pool.as_ref().map_or("", PoolId::as_str)
 }

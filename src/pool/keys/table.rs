@@ -105,7 +105,7 @@ impl Page {
     }
 
     fn insert(&mut self, value: u64) {
-        debug_assert!(!self.is_full(), "a page has room before anything is put into it");
+        assert!(!self.is_full(), "a page has room before anything is put into it");
         let slots = Arc::make_mut(&mut self.slots);
         let mut slot = first_slot(slots, tag_of(value));
         while slots[slot] != EMPTY {
