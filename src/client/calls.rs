@@ -171,9 +171,9 @@ impl Calls {
 
     /// As many of the waiting calls as fit into one frame; `None` if none waits. They have left now.
     pub(super) fn next_frame(&self) -> Option<Vec<u8>> {
-        let mut frame = FrameBuilder::<ClientFrame>::default();
         let (mut done, mut taken) = (0, 0);
         let mut table = self.table();
+        let mut frame = FrameBuilder::<ClientFrame>::with_room(table.waiting.len());
         let Table { callers, waiting, parts, .. } = &mut *table;
         while let Some(&(id, bytes)) = parts.front() {
             // Who gave up is not there any more, or about to go.

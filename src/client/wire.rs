@@ -119,6 +119,13 @@ impl<F> Default for FrameBuilder<F> {
 }
 
 impl<F: Frame> FrameBuilder<F> {
+    /// An empty frame, with room for parts of so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        let mut frame = Self::default();
+        frame.bytes.reserve(bytes.min(F::BYTES_MAX));
+        frame
+    }
+
     /// Adds a part.
     ///
     /// # Errors

@@ -167,7 +167,9 @@ impl StateMachine {
         if hooks::is_planted("m14") {
             return self.answer_in_any_order(&batch.commands, &mut moment);
         }
-        batch.commands.iter().filter_map(|command| self.answer(command, &mut moment)).collect()
+        let mut outcomes = Vec::with_capacity(wanted.then(|| batch.commands.len()).unwrap_or_default());
+        outcomes.extend(batch.commands.iter().filter_map(|command| self.answer(command, &mut moment)));
+        outcomes
     }
 
     /// A planted bug: commands come out of a hash map.

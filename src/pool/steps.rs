@@ -22,6 +22,8 @@ use super::{command::DRAWS_PER_COMMAND_MAX, names::ItemId, outcome::Step};
 const NARROW_NAMES_MAX: usize = 127;
 /// Most ids that are looked for one after the other; those beyond are hashed.
 const SCANNED_NAMES_MAX: usize = 16;
+/// Most steps that are called few.
+const FEW_LEN_MAX: usize = 16;
 /// Most steps, and so most ids.
 const LEN_MAX: usize = DRAWS_PER_COMMAND_MAX as usize;
 /// Codes of steps without an item; those with one follow.
@@ -153,8 +155,15 @@ struct Narrow<'a>(&'a [u16]);
 
 impl Serialize for Narrow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = [0; LEN_MAX];
-        let bytes = &mut bytes[..self.0.len()];
+        // To clear room for the longest would take longer than all else, for most.
+        let (mut few, mut many);
+        let bytes = if self.0.len() <= FEW_LEN_MAX {
+            few = [0; FEW_LEN_MAX];
+            &mut few[..self.0.len()]
+        } else {
+            many = [0; LEN_MAX];
+            &mut many[..self.0.len()]
+        };
         bytes.iter_mut().zip(self.0).for_each(|(byte, &code)| *byte = code as u8);
         serializer.serialize_bytes(bytes)
     }

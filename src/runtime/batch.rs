@@ -113,6 +113,7 @@ pub(super) fn gather(
 ) -> Gathered {
     let share = if is_halved { 2 } else { 1 };
     let mut batch = Filling::default();
+    batch.commands.reserve(flow.entry_commands_max.min(requests.queued() + forwards.queued()));
     loop {
         let before = batch.commands.len();
         if requests.peek(now).is_some_and(|command| batch.fits_share(command, flow, share)) {

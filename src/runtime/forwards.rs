@@ -76,6 +76,11 @@ impl Forwards {
         self.queue.is_empty() && self.proposed.is_empty()
     }
 
+    /// How many wait to be proposed.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     /// The oldest that is to be proposed.
     pub fn peek(&self) -> Option<&Measured> {
         self.queue.front().map(|(_, command)| command)

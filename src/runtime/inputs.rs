@@ -118,9 +118,14 @@ impl<T: Transport> Inputs<T> {
         self.asks.take_now(&mut self.asked, room);
     }
 
-    /// Takes what callers asked for.
+    /// Takes what callers asked for; to be given back by [`Self::give_back`], emptied.
     pub fn take_asks(&mut self) -> Vec<Ask> {
         std::mem::take(&mut self.asked)
+    }
+
+    /// The next will be gathered where the last were: room for a thousand is not found anew a thousand times a second.
+    pub fn give_back(&mut self, emptied: Vec<Ask>) {
+        self.asked = emptied;
     }
 
     fn ticks_passed(&mut self) -> u64 {

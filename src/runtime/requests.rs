@@ -29,7 +29,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::Hasher as _,
     time::Duration,
 };
 
@@ -117,6 +116,8 @@ enum Place {
 struct Open {
     id: RequestId,
     command: Measured,
+    /// Under what it is in [`Requests::keyed`], if its caller made its key.
+    hash: Option<u64>,
     /// At least one.
     waiters: Vec<Waiter>,
     place: Place,
@@ -202,6 +203,8 @@ pub(super) struct Requests {
     hash_seed: u64,
     /// When to look at which again. A request may be looked at in vain, never too late.
     alarms: BTreeMap<Tick, Vec<RequestId>>,
+    /// Those accepted since the last tick, which have no alarm yet: most are answered before they need one.
+    young: Vec<RequestId>,
     view: View,
     is_stopping: bool,
 }
@@ -222,6 +225,7 @@ impl Requests {
             sent_bytes: 0,
             keyed: FxHashMap::default(),
             alarms: BTreeMap::new(),
+            young: Vec::new(),
             view: View::default(),
             is_stopping: false,
         }
@@ -269,23 +273,24 @@ impl Requests {
         }
         let id = RequestId { number: self.accepted, slot: self.open.vacant_key() };
         self.accepted += 1;
-        self.alarms.entry(waiter.deadline).or_default().push(id);
+        self.young.push(id);
         if let Some(hash) = hash {
             self.keyed.entry(hash).or_insert(id);
         }
         self.queue.insert(id);
         let (accepted, sent_at) = (now.at, Duration::ZERO);
         let (waiters, place) = (vec![waiter], Place::Queued);
-        self.open.insert(Open { id, command, waiters, place, accepted, sent_at, sent: 0, astray: false });
+        self.open.insert(Open { id, command, hash, waiters, place, accepted, sent_at, sent: 0, astray: false });
     }
 
-    /// Under what a command is in [`Self::keyed`], if its caller made its key.
     fn hash_of(&self, command: &Command) -> Option<u64> {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_seed, 0);
-        (command.origin == KeyOrigin::Caller).then(|| {
-            hasher.write(command.key.as_bytes());
-            hasher.finish()
-        })
+        let hasher = SipHasher13::new_with_keys(self.hash_seed, 0);
+        (command.origin == KeyOrigin::Caller).then(|| hasher.hash(command.key.as_bytes()))
+    }
+
+    /// How many wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// Is nobody waiting?
@@ -444,6 +449,10 @@ impl Requests {
 
     /// Answers whom it is too late for, and sends again what was awaited too long.
     pub fn handle_tick(&mut self, now: Tick) {
+        let open = |id: &RequestId| self.open.get(id.slot).filter(|open| open.id == *id);
+        for young in self.young.drain(..).filter_map(|id| open(&id)) {
+            young.waiters.iter().for_each(|waiter| self.alarms.entry(waiter.deadline).or_default().push(young.id));
+        }
         while let Some(alarm) = self.alarms.first_entry().filter(|alarm| *alarm.key() <= now) {
             alarm.remove().into_iter().for_each(|id| self.look_at(id, now));
         }
@@ -497,7 +506,7 @@ impl Requests {
             self.proposals.remove(&proposal);
             self.sent_bytes -= open.command.bytes;
         }
-        if let Some(hash) = self.hash_of(&open.command.command)
+        if let Some(hash) = open.hash
             && self.keyed.get(&hash) == Some(&id)
         {
             self.keyed.remove(&hash);

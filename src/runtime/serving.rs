@@ -150,8 +150,9 @@ impl<'a, T: Transport, E: Environment> Serving<'a, T, E> {
             }
             Event::Ticks(ticks) => self.handle_ticks(ticks)?,
             Event::Asked => {
-                let asks = self.station.inputs.take_asks();
-                self.handle_asks(asks)?;
+                let mut asks = self.station.inputs.take_asks();
+                self.handle_asks(asks.drain(..))?;
+                self.station.inputs.give_back(asks);
             }
         }
         self.follow_snapshots()?;

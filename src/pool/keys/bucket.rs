@@ -1,8 +1,6 @@
 //! The keys of five seconds: records in an arena, found through a hash table. What grows with the keys is in pages that a
 //! clone shares.
 
-use std::hash::Hasher as _;
-
 use siphasher::sip::SipHasher13;
 
 use super::{
@@ -110,9 +108,7 @@ fn counted_bytes(record: &[u8]) -> u64 {
 /// Tables split by the low bits first. So keys of now lie together in a few pages, which stay in the processor's caches,
 /// while a bucket's whole table is longer than those.
 pub(super) fn tag(seed: Seed, name: &Name) -> u32 {
-    let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
-    hasher.write(name);
-    let hash = (hasher.finish() >> 32) as u32;
+    let hash = (SipHasher13::new_with_keys(seed[0], seed[1]).hash(name) >> 32) as u32;
     hash & !(SLICES - 1) | slice(name)
 }
 

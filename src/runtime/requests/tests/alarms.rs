@@ -6,6 +6,8 @@ use super::*;
 fn the_alarm_of_one_that_is_answered_does_not_ring_for_the_next_in_its_place() {
     let mut bench = Bench::new(view(1, Leader::Here));
     let _answered = bench.caller();
+    bench.requests.handle_tick(Tick(1));
+    assert_eq!(bench.requests.alarms.len(), 1);
     let id = bench.propose();
     bench.tell(id, Teller::Here, applied());
     let mut late = bench.accept(draw(key(2), KeyOrigin::Caller, 1), 40);
@@ -15,6 +17,20 @@ fn the_alarm_of_one_that_is_answered_does_not_ring_for_the_next_in_its_place() {
     assert_eq!(bench.next(), None);
     let _next = bench.accept(draw(key(3), KeyOrigin::Caller, 1), 80);
     assert_eq!(bench.next(), Some(key(3)));
+}
+
+#[test]
+fn who_is_answered_within_a_tick_leaves_no_alarm() {
+    let mut bench = Bench::new(view(1, Leader::Here));
+    let _answered = bench.caller();
+    let id = bench.propose();
+    bench.tell(id, Teller::Here, applied());
+    let mut other = bench.accept(draw(key(2), KeyOrigin::Caller, 1), 40);
+    bench.requests.handle_tick(Tick(1));
+    let alarms: Vec<_> = bench.requests.alarms.iter().map(|(at, ids)| (*at, ids.len())).collect();
+    assert_eq!((alarms, bench.requests.young.len()), (vec![(Tick(40), 1)], 0));
+    bench.requests.handle_tick(Tick(40));
+    assert!(other.try_recv().is_ok());
 }
 
 #[test]
