@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_long_reply_has_a_frame_of_its_own() {
-        let replies = vec![reply(1, 10), reply(2, 1 << 20), reply(3, 10)];
+        let replies = [reply(1, 10), reply(2, 1 << 20), reply(3, 10)];
         let ids: Vec<Vec<_>> =
             frames(replies.iter()).iter().map(|frame| decode(frame).iter().map(|reply| reply.id).collect()).collect();
         assert_eq!(ids, [[1], [2], [3]]);
