@@ -121,9 +121,9 @@ impl<F> Default for FrameBuilder<F> {
 impl<F: Frame> FrameBuilder<F> {
     /// An empty frame, with room for parts of so many bytes.
     pub fn with_room(bytes: usize) -> Self {
-        let mut frame = Self::default();
-        frame.bytes.reserve(bytes.min(F::BYTES_MAX));
-        frame
+        let mut head = Vec::with_capacity(HEAD_BYTES + bytes.min(F::BYTES_MAX));
+        head.resize(HEAD_BYTES, 0);
+        Self { bytes: head, ..Self::default() }
     }
 
     /// Adds a part.

@@ -55,7 +55,7 @@ enum Wanted {
 }
 
 impl Wanted {
-    /// Makes an outcome, if it is wanted.
+    /// Makes an outcome, or room for some, if they are wanted.
     fn then<T>(self, make: impl FnOnce() -> T) -> Option<T> {
         match self {
             Self::Outcomes => Some(make()),
@@ -167,7 +167,7 @@ impl StateMachine {
         if hooks::is_planted("m14") {
             return self.answer_in_any_order(&batch.commands, &mut moment);
         }
-        let mut outcomes = Vec::with_capacity(wanted.then(|| batch.commands.len()).unwrap_or_default());
+        let mut outcomes = wanted.then(|| Vec::with_capacity(batch.commands.len())).unwrap_or_default();
         outcomes.extend(batch.commands.iter().filter_map(|command| self.answer(command, &mut moment)));
         outcomes
     }

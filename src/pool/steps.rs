@@ -22,7 +22,7 @@ use super::{command::DRAWS_PER_COMMAND_MAX, names::ItemId, outcome::Step};
 const NARROW_NAMES_MAX: usize = 127;
 /// Most ids that are looked for one after the other; those beyond are hashed.
 const SCANNED_NAMES_MAX: usize = 16;
-/// Most steps that are called few.
+/// Most steps whose codes are written from a small buffer.
 const FEW_LEN_MAX: usize = 16;
 /// Most steps, and so most ids.
 const LEN_MAX: usize = DRAWS_PER_COMMAND_MAX as usize;
@@ -333,7 +333,15 @@ mod tests {
 
     #[test]
     fn codes_are_wide_when_there_are_more_ids_than_a_byte_can_tell() {
-        for (ids, width) in [(SCANNED_NAMES_MAX + 1, 1), (NARROW_NAMES_MAX, 1), (NARROW_NAMES_MAX + 1, 2), (1_000, 2)] {
+        for (ids, width) in [
+            (1, 1),
+            (FEW_LEN_MAX, 1),
+            (FEW_LEN_MAX + 1, 1),
+            (SCANNED_NAMES_MAX + 1, 1),
+            (NARROW_NAMES_MAX, 1),
+            (NARROW_NAMES_MAX + 1, 2),
+            (1_000, 2),
+        ] {
             let steps: Steps = (0..ids).map(|at| Step::Fallback(id(at))).collect();
             let names: usize = (0..ids).map(|at| 8 + id(at).as_str().len()).sum();
             let bytes = codec::encode(&steps);

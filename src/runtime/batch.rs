@@ -113,7 +113,8 @@ pub(super) fn gather(
 ) -> Gathered {
     let share = if is_halved { 2 } else { 1 };
     let mut batch = Filling::default();
-    batch.commands.reserve(flow.entry_commands_max.min(requests.queued() + forwards.queued()));
+    let commands_max = (flow.entry_commands_max / share).min(BATCH_COMMANDS_MAX);
+    batch.commands.reserve(commands_max.min(requests.queued() + forwards.queued()));
     loop {
         let before = batch.commands.len();
         if requests.peek(now).is_some_and(|command| batch.fits_share(command, flow, share)) {

@@ -118,13 +118,15 @@ impl<T: Transport> Inputs<T> {
         self.asks.take_now(&mut self.asked, room);
     }
 
-    /// Takes what callers asked for; to be given back by [`Self::give_back`], emptied.
+    /// Takes what callers asked for; emptied, it may be given back by [`Self::give_back`].
     pub fn take_asks(&mut self) -> Vec<Ask> {
         std::mem::take(&mut self.asked)
     }
 
-    /// The next will be gathered where the last were: room for a thousand is not found anew a thousand times a second.
+    /// The next will be gathered where the last were: room for a thousand is not found anew a thousand times a second. To be
+    /// called before the next event is waited for.
     pub fn give_back(&mut self, emptied: Vec<Ask>) {
+        debug_assert!(emptied.is_empty() && self.asked.is_empty(), "nothing was asked meanwhile");
         self.asked = emptied;
     }
 

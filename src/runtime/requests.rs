@@ -116,7 +116,7 @@ enum Place {
 struct Open {
     id: RequestId,
     command: Measured,
-    /// Under what it is in [`Requests::keyed`], if its caller made its key.
+    /// Its key's hash, if its caller made the key: under that it is in [`Requests::keyed`], unless another was there first.
     hash: Option<u64>,
     /// At least one.
     waiters: Vec<Waiter>,
@@ -203,7 +203,8 @@ pub(super) struct Requests {
     hash_seed: u64,
     /// When to look at which again. A request may be looked at in vain, never too late.
     alarms: BTreeMap<Tick, Vec<RequestId>>,
-    /// Those accepted since the last tick, which have no alarm yet: most are answered before they need one.
+    /// Those accepted since the last tick, answered or not. There is no alarm for the deadline of whoever asked first: most are
+    /// answered before they need one.
     young: Vec<RequestId>,
     view: View,
     is_stopping: bool,
@@ -283,6 +284,7 @@ impl Requests {
         self.open.insert(Open { id, command, hash, waiters, place, accepted, sent_at, sent: 0, astray: false });
     }
 
+    /// The hash of a caller's key.
     fn hash_of(&self, command: &Command) -> Option<u64> {
         let hasher = SipHasher13::new_with_keys(self.hash_seed, 0);
         (command.origin == KeyOrigin::Caller).then(|| hasher.hash(command.key.as_bytes()))
@@ -449,9 +451,12 @@ impl Requests {
 
     /// Answers whom it is too late for, and sends again what was awaited too long.
     pub fn handle_tick(&mut self, now: Tick) {
-        let open = |id: &RequestId| self.open.get(id.slot).filter(|open| open.id == *id);
-        for young in self.young.drain(..).filter_map(|id| open(&id)) {
-            young.waiters.iter().for_each(|waiter| self.alarms.entry(waiter.deadline).or_default().push(young.id));
+        for id in self.young.drain(..) {
+            let open = self.open.get(id.slot).filter(|open| open.id == id);
+            // Whoever joined the first has an alarm.
+            if let Some(first) = open.and_then(|open| open.waiters.first()) {
+                self.alarms.entry(first.deadline).or_default().push(id);
+            }
         }
         while let Some(alarm) = self.alarms.first_entry().filter(|alarm| *alarm.key() <= now) {
             alarm.remove().into_iter().for_each(|id| self.look_at(id, now));

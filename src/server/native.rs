@@ -243,9 +243,12 @@ impl Session {
 async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting>) {
     let (mut batch, mut places) = (Vec::new(), Vec::new());
     while waiting.recv_many(&mut batch, REPLIES_PER_FRAME_MAX).await > 0 {
-        let frames = frames(batch.iter().map(|(reply, _)| reply));
-        places.extend(batch.drain(..).map(|(_written, place)| place));
-        for frame in frames {
+        // Each is dropped once it is encoded: no more of them is held than was weighed.
+        let replies = batch.drain(..).map(|(reply, place)| {
+            places.push(place);
+            reply
+        });
+        for frame in frames(replies) {
             match timeout(UNREAD_MAX, send.write_all(&frame)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_gone)) => return,
@@ -266,13 +269,13 @@ async fn write_replies(mut send: SendStream, mut waiting: mpsc::Receiver<Waiting
 }
 
 /// The replies in as few frames as is reasonable, encoded.
-fn frames<'a>(replies: impl ExactSizeIterator<Item = &'a ClientReply>) -> Vec<Vec<u8>> {
+fn frames(replies: impl ExactSizeIterator<Item = ClientReply>) -> Vec<Vec<u8>> {
     let (mut frames, mut frame) = (vec![], FrameBuilder::<ServerFrame>::with_room(REPLY_BYTES * replies.len()));
     for reply in replies {
-        if let Err(error) = frame.push(reply) {
+        if let Err(error) = frame.push(&reply) {
             // That is the one reply of a read: outcomes are short.
             let failure = NotApplied::Malformed(format!("the answer cannot be sent: {error}"));
-            let reply = ClientReply { reply: Err(failure.into()), ..*reply };
+            let reply = ClientReply { reply: Err(failure.into()), ..reply };
             frame.push(&reply).expect("failures are short");
         }
         if frame.is_longer(FRAME_BYTES_AIM) {
@@ -312,26 +315,28 @@ mod tests {
     #[test]
     fn what_waits_goes_together_in_frames_of_reasonable_length() {
         let replies: Vec<_> = (0..100).map(|id| reply(id, 10_000)).collect();
-        let frames = frames(replies.iter());
+        let frames = frames(replies.clone().into_iter());
         assert_eq!(frames.len(), 4, "a megabyte in quarters");
         assert!(frames.iter().all(|frame| frame.len() < FRAME_BYTES_AIM + 100));
         let decoded: Vec<_> = frames.iter().flat_map(|frame| decode(frame)).collect();
         assert_eq!(decoded, replies);
-        assert!(super::frames([].iter()).is_empty());
+        assert!(super::frames([].into_iter()).is_empty());
     }
 
     #[test]
     fn a_long_reply_has_a_frame_of_its_own() {
         let replies = [reply(1, 10), reply(2, 1 << 20), reply(3, 10)];
-        let ids: Vec<Vec<_>> =
-            frames(replies.iter()).iter().map(|frame| decode(frame).iter().map(|reply| reply.id).collect()).collect();
+        let ids: Vec<Vec<_>> = frames(replies.into_iter())
+            .iter()
+            .map(|frame| decode(frame).iter().map(|reply| reply.id).collect())
+            .collect();
         assert_eq!(ids, [[1], [2], [3]]);
     }
 
     #[test]
     fn a_reply_that_fits_no_frame_is_told_as_a_failure() {
         let told: Vec<_> =
-            frames([reply(1, 10), reply(2, 17 << 20)].iter()).iter().flat_map(|frame| decode(frame)).collect();
+            frames([reply(1, 10), reply(2, 17 << 20)].into_iter()).iter().flat_map(|frame| decode(frame)).collect();
         assert!(told[0].reply.is_ok());
         let Err(failure) = &told[1].reply else { panic!("it does not fit") };
         assert_eq!((told[1].id, failure.code()), (2, "MALFORMED"));
