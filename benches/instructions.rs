@@ -39,7 +39,7 @@ struct Workload {
 }
 
 const WORKLOADS: [Workload; 8] = [
-    Workload { name: "apply single draws", unit: "key", units: 1_024, instructions: 7_158.5, run: || apply(SINGLE) },
+    Workload { name: "apply single draws", unit: "key", units: 1_024, instructions: 7_139.1, run: || apply(SINGLE) },
     Workload {
         name: "apply 100 draws a key",
         unit: "draw",
@@ -73,7 +73,7 @@ const WORKLOADS: [Workload; 8] = [
         name: "encode replies",
         unit: "draw",
         units: 25_000,
-        instructions: 12.7,
+        instructions: 13.4,
         run: || encode(&replies(LONG)),
     },
     Workload {
