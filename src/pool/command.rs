@@ -171,16 +171,7 @@ impl Batch {
 
     /// Encodes the batch as a log entry's data.
     pub fn encode(&self) -> Vec<u8> {
-        entry::write(self.version, self.time, self.entropy, self.commands.iter())
-    }
-
-    /// What [`Self::encode`] gives for a batch of these commands, wherever they lie.
-    pub fn encode_of<'a>(
-        time: Millis,
-        entropy: Entropy,
-        commands: impl ExactSizeIterator<Item = &'a Command>,
-    ) -> Vec<u8> {
-        entry::write(Self::VERSION, time, entropy, commands)
+        entry::write(self)
     }
 
     /// Decodes a log entry's data, checking version and limits.

@@ -308,9 +308,8 @@ impl Replica {
 
     fn propose(&mut self, time: Millis, entropy: Entropy, commands: Vec<(ProposalId, Command)>) {
         let commands = if hooks::is_planted("m08") { self.answer_known(commands) } else { commands };
-        let data = Batch::encode_of(time, entropy, commands.iter().map(|(_, command)| command));
-        let ids = commands.iter().map(|(id, _)| *id).collect();
-        drop(commands);
+        let (ids, commands): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
+        let data = Batch { version: Batch::VERSION, time, entropy, commands }.encode();
         match if self.can_propose() { self.raft.propose(data) } else { None } {
             Some(index) => {
                 let superseded = self.proposals.accepted(index, self.raft.term(), ids);
