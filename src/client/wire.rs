@@ -112,9 +112,9 @@ pub struct FrameBuilder<F> {
     frame: PhantomData<fn() -> F>,
 }
 
-impl<F> Default for FrameBuilder<F> {
+impl<F: Frame> Default for FrameBuilder<F> {
     fn default() -> Self {
-        Self { bytes: vec![0; HEAD_BYTES], parts: 0, last: HEAD_BYTES, frame: PhantomData }
+        Self::with_room(0)
     }
 }
 
@@ -123,7 +123,7 @@ impl<F: Frame> FrameBuilder<F> {
     pub fn with_room(bytes: usize) -> Self {
         let mut head = Vec::with_capacity(HEAD_BYTES + bytes.min(F::BYTES_MAX));
         head.resize(HEAD_BYTES, 0);
-        Self { bytes: head, ..Self::default() }
+        Self { bytes: head, parts: 0, last: HEAD_BYTES, frame: PhantomData }
     }
 
     /// Adds a part.
