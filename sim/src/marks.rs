@@ -48,6 +48,7 @@ marks! {
     write_error_absorbed "a failed write that nothing depended on was absorbed"
     journal_recovered "a store was opened whose journal held what its tables did not"
     journal_full "the journal had no room, and the tables took over what it held"
+    thousand_commands_an_entry "an entry of a thousand commands or more was applied"
     key_hit_same_leader "a key was answered from memory by the leader that had executed it"
     key_hit_new_leader "a key was answered from memory by another leader"
     key_hit_after_restart "a key was answered from memory after a restart"

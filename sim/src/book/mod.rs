@@ -365,6 +365,9 @@ impl Pages {
     /// A node applied an entry: may it have this time?
     fn applied(&mut self, index: Index, data: &[u8]) {
         if let Ok(batch) = Batch::decode(data) {
+            if batch.commands.len() >= 1_000 {
+                self.mark("thousand_commands_an_entry");
+            }
             let elapsed_ms = TimeHandle::current().elapsed().as_millis() as u64;
             let result = self.time.applied(index, batch.time, elapsed_ms);
             self.note(result);

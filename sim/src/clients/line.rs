@@ -1,7 +1,9 @@
-//! A client's connections: many calls at a time to each node. See `seal` for what goes over the network.
+//! A client's connections: many calls at a time to each node, and those that are made together in one frame. See `seal` for
+//! what goes over the network.
 
 use std::{
     collections::BTreeMap,
+    iter,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -9,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tombola::{
     client::{
@@ -26,6 +28,10 @@ use crate::network::ClientEnd;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is tried meanwhile.
 const HELLO_EVERY: Duration = Duration::from_millis(200);
+/// Most calls of a frame.
+const FRAME_CALLS_MAX: usize = 500;
+/// A call is sent at once, but for those that come so soon after: they go together.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// Why a call that was sent has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +46,14 @@ pub enum NoReply {
 #[derive(Clone)]
 pub struct Line {
     calls: Arc<Mutex<Calls>>,
-    outgoing: mpsc::UnboundedSender<(ReplicaId, Bytes)>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+}
+
+/// What is to be sent to a life of a node; to any, if that is 0.
+struct Outgoing {
+    to: (ReplicaId, u64),
+    /// Only a greeting has none.
+    call: Option<ClientCall>,
 }
 
 /// Calls under way, and to whom.
@@ -61,6 +74,8 @@ struct Connection {
     newest: u64,
     /// Who waits to be connected.
     opening: Vec<oneshot::Sender<u64>>,
+    /// When it was greeted last, for all of them.
+    greeted: Option<Instant>,
 }
 
 struct Waiting {
@@ -92,7 +107,7 @@ impl Line {
         }
         let until = Instant::now() + within.min(CONNECT_TIMEOUT);
         while Instant::now() < until {
-            self.send(node, seal(0, &[]));
+            self.greet(node);
             let pause = HELLO_EVERY.min(until.saturating_duration_since(Instant::now()));
             if let Ok(life) = timeout(pause, &mut opening).await {
                 return life.ok();
@@ -117,9 +132,7 @@ impl Line {
             calls.made
         };
         let timeout_ms = u32::try_from((within - within / 8).as_millis()).unwrap_or(u32::MAX);
-        let frame = ClientFrame { calls: vec![ClientCall { id, timeout_ms, call }] };
-        let bytes = encode_frame(&frame).expect("a planned call is short");
-        self.send(node, seal(life, &bytes));
+        self.send(Outgoing { to: (node, life), call: Some(ClientCall { id, timeout_ms, call }) });
         match timeout(within, answer).await {
             Ok(reply) => reply.map_err(|_| NoReply::Lost),
             Err(_) => {
@@ -133,9 +146,18 @@ impl Line {
         }
     }
 
-    fn send(&self, to: ReplicaId, packet: Vec<u8>) {
+    fn greet(&self, node: ReplicaId) {
+        let connection = &mut *self.calls();
+        let greeted = &mut connection.nodes.entry(node).or_default().greeted;
+        if greeted.is_none_or(|at| at.elapsed() >= HELLO_EVERY) {
+            *greeted = Some(Instant::now());
+            self.send(Outgoing { to: (node, 0), call: None });
+        }
+    }
+
+    fn send(&self, outgoing: Outgoing) {
         // Its task lives as long as this line.
-        let _ = self.outgoing.send((to, packet.into()));
+        let _ = self.outgoing.send(outgoing);
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -143,19 +165,47 @@ impl Line {
     }
 }
 
-async fn run(mut end: ClientEnd, calls: Arc<Mutex<Calls>>, mut to_send: mpsc::UnboundedReceiver<(ReplicaId, Bytes)>) {
+async fn run(mut end: ClientEnd, calls: Arc<Mutex<Calls>>, mut to_send: mpsc::UnboundedReceiver<Outgoing>) {
+    let (mut together, mut sent) = (Vec::new(), None::<Instant>);
     loop {
         tokio::select! {
             biased;
-            packet = to_send.recv() => match packet {
-                Some((to, packet)) => end.send(to, packet),
-                None => return,
+            count = to_send.recv_many(&mut together, FRAME_CALLS_MAX) => match count {
+                0 => return,
+                count => {
+                    if let Some(sent) = sent {
+                        sleep_until(sent + TOGETHER).await;
+                    }
+                    together.extend(iter::from_fn(|| to_send.try_recv().ok()).take(FRAME_CALLS_MAX - count));
+                    packets(together.drain(..)).into_iter().for_each(|(to, packet)| end.send(to, packet));
+                    sent = Some(Instant::now());
+                }
             },
             (from, packet) = end.receive() => {
                 calls.lock().expect("nothing panics under this lock").handle_packet(from, &packet);
             }
         }
     }
+}
+
+/// Neighbours for the same life share a frame.
+fn packets(outgoing: impl Iterator<Item = Outgoing>) -> Vec<(ReplicaId, Bytes)> {
+    let mut frames: Vec<((ReplicaId, u64), Vec<ClientCall>)> = Vec::new();
+    for Outgoing { to, call } in outgoing {
+        match (frames.last_mut(), call) {
+            (Some((last, calls)), Some(call)) if *last == to => calls.push(call),
+            (_, call) => frames.push((to, call.into_iter().collect())),
+        }
+    }
+    let packet = |((node, life), calls): ((ReplicaId, u64), Vec<ClientCall>)| {
+        let bytes = if calls.is_empty() {
+            Vec::new()
+        } else {
+            encode_frame(&ClientFrame { calls }).expect("planned calls are short")
+        };
+        (node, seal(life, &bytes).into())
+    };
+    frames.into_iter().map(packet).collect()
 }
 
 impl Calls {

@@ -76,6 +76,12 @@ impl Swarm {
         chance::happens(coin, 500_000).then(|| self.dice(class))
     }
 
+    /// The dice of a crowd, if one comes in this seed: in few, as it costs what several runs do.
+    fn crowd(&self) -> Option<Dice> {
+        let mut dice = self.dice("crowd");
+        dice.percent(5).then_some(dice)
+    }
+
     /// Dice for what always is.
     fn dice(&self, purpose: &str) -> Dice {
         Dice::new(self.seed, &format!("plan {purpose}"), &[])

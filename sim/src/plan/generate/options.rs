@@ -50,10 +50,10 @@ fn policy(dice: &mut Dice, least: u64, most: u64) -> SnapshotPolicy {
     }
 }
 
-/// One entry under way, one command an entry, one who waits; or as many of each as there can be.
+/// One entry under way, one command an entry, one who waits; or as many of each as there can be, which a crowd needs.
 fn flow(swarm: &Swarm) -> FlowLimits {
     let usual = FlowLimits::default();
-    let Some(mut dice) = swarm.on("flow") else { return usual };
+    let Some(mut dice) = swarm.on("flow").filter(|_| swarm.crowd().is_none()) else { return usual };
     let (messages_max, message_bytes_max) = (
         dice.pick(&[1, 1, 2, 8, usual.messages_max, 4_096]),
         dice.pick(&[0, 0, 1 << 10, usual.message_bytes_max, 1 << 20]),
@@ -82,11 +82,14 @@ fn flow(swarm: &Swarm) -> FlowLimits {
     }
 }
 
-/// Tiny budgets and ages of request keys.
+/// Tiny budgets and ages of request keys; a crowd's would not fit into the former.
 fn limits(swarm: &Swarm) -> Limits {
     let usual = Limits::default();
     Limits {
-        keys_bytes_max: swarm.on("few keys").map_or(usual.keys_bytes_max, |mut dice| dice.skewed(2 << 10, 1 << 20)),
+        keys_bytes_max: swarm
+            .on("few keys")
+            .filter(|_| swarm.crowd().is_none())
+            .map_or(usual.keys_bytes_max, |mut dice| dice.skewed(2 << 10, 1 << 20)),
         keys_age_ms_max: swarm.on("young keys").map_or(usual.keys_age_ms_max, |mut dice| {
             if dice.percent(70) { dice.skewed(5_000, 60_000) } else { dice.skewed(60_000, 24 * HOUR_MS) }
         }),

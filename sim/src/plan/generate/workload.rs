@@ -2,7 +2,7 @@
 //!
 //! Callers draw, claim and read, in closed loops (the next call waits for the answer) or open ones (it does not), in bursts
 //! with quiet between. Operators change stock and weights, make and pause pools, and hand leadership around. Racers all ask
-//! for the same unit in the same millisecond.
+//! for the same unit in the same millisecond. A crowd is thousands of draws at once, more than one entry may hold.
 
 use tombola::{
     pool::{CatalogItem, Stock, Weight},
@@ -14,6 +14,8 @@ use crate::plan::{ClientPlan, Dice, Options, PlannedCall, Start, Twist, What};
 
 /// Most calls of a client.
 const CALLS_MAX: u64 = 300;
+/// Most calls of a crowd at once; an entry has room for 4,096.
+const CROWD_MAX: u64 = 6_000;
 
 /// What a run's callers have in common.
 struct Shop {
@@ -53,6 +55,7 @@ pub(super) fn draw(swarm: &Swarm, options: &Options) -> (Vec<CatalogItem>, Vec<C
     if let Some(dice) = swarm.on("race").filter(|_| shop.items > 0) {
         race(dice, &shop, &mut clients);
     }
+    clients.extend(crowd(swarm, &shop));
     (catalog, clients)
 }
 
@@ -213,6 +216,20 @@ fn race(mut dice: Dice, shop: &Shop, clients: &mut [ClientPlan]) {
             insert(&mut client.calls, start, call);
         }
     }
+}
+
+/// Thousands ask one node in the same millisecond.
+fn crowd(swarm: &Swarm, shop: &Shop) -> Option<ClientPlan> {
+    let mut dice = swarm.crowd()?;
+    let (node, draws_max) = (ReplicaId(dice.between(1, shop.nodes)), dice.pick(&[1, 1, 4]));
+    let time = dice.between(5_000, shop.end - 1);
+    // They come over a connection that is open already.
+    let opening = PlannedCall { node, ..shop.call(&mut dice, Start::At(time - 1_500), What::Read { pool: 0 }) };
+    let draws = (0..dice.between(CROWD_MAX / 4, CROWD_MAX)).map(|_| {
+        let what = What::Draw { pool: 0, count: dice.between(1, draws_max) as u16 };
+        PlannedCall { node, ..shop.call(&mut dice, Start::At(time), what) }
+    });
+    Some(ClientPlan { calls: std::iter::once(opening).chain(draws).collect() })
 }
 
 /// In the order of their times, where they have one.
