@@ -1,6 +1,6 @@
 //! The admin port of real processes: what probes, people and Prometheus get, and what strangers do not.
 
-#[path = "admin/http.rs"]
+#[path = "support/http.rs"]
 mod http;
 #[path = "admin/openmetrics.rs"]
 mod openmetrics;

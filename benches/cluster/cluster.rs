@@ -12,7 +12,7 @@ use serde_json::Value;
 use tombola::types::ClusterId;
 
 use crate::{
-    process,
+    http, process,
     user::{Running, User, dev_json, eventually, free_base, pids},
 };
 
@@ -30,6 +30,8 @@ pub struct Cluster {
     running: Vec<Running>,
     /// How nodes that `dev` does not run are reached.
     reach: Vec<(&'static str, String)>,
+    /// The admin address of the first node.
+    admin: String,
     user: User,
 }
 
@@ -48,7 +50,8 @@ impl Cluster {
         let base = free_base(3).to_string();
         let dev = user.start(&["dev", "--data-dir", dir, "--grpc-port", &base, "--catalog", "catalog.yaml"]);
         dev.stdout_until("ready");
-        Self { running: vec![dev], reach: Vec::new(), user }
+        let admin = dev_json(&user.path("cluster"))["nodes"][0]["admin"].as_str().expect("an address").to_owned();
+        Self { running: vec![dev], reach: Vec::new(), admin, user }
     }
 
     /// The same with another budget for request keys, as `256MiB`, which `dev` has no word for.
@@ -110,6 +113,13 @@ impl Cluster {
             return self.running.iter().map(|node| node.child.id()).collect();
         }
         pids(&dev_json(&self.dir())).into_iter().map(|pid| u32::try_from(pid).expect("a pid")).collect()
+    }
+
+    /// What the first node's metric of that name says.
+    pub fn metric(&self, name: &str) -> f64 {
+        let told = http::get(&self.admin, "/metrics").body;
+        let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {told}"))
     }
 
     /// Kills the node that leads, as a power cut would.

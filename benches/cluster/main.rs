@@ -6,6 +6,8 @@
 //! median of the runs, with the least and the greatest. Beside each stands what the disk and the machine did in the same
 //! minute: a bare fdatasync of 4 KiB, the load average, how busy the processors were. Whatever is not conserved ends it all.
 
+#[path = "../../tests/support/http.rs"]
+mod http;
 #[path = "../../tests/support/user.rs"]
 mod user;
 

@@ -213,6 +213,8 @@ impl Row {
             thread::sleep(Duration::from_secs(1));
             seen.push(largest());
         }
+        let (keys, horizon_s) =
+            (cluster.metric("tombola_key_table_entries"), cluster.metric("tombola_key_horizon_seconds"));
         let (told, _) = load.end();
         let at = |share: usize| seen[(seen.len() - 1) * share / 4];
         vec![
@@ -221,6 +223,8 @@ impl Row {
             ("after a half, MiB", at(2)),
             ("at the end, MiB", at(4)),
             ("most, MiB", seen.iter().copied().fold(0.0, f64::max)),
+            ("keys remembered at the end, millions", keys / 1e6),
+            ("for how long, s", horizon_s),
             ("draws/s", number(&told, "draws_per_s")),
             ("errors", number(&told, "errors")),
         ]

@@ -1,4 +1,5 @@
 //! HTTP/1.1 as far as it takes to ask for a page: every byte that is sent is the test's.
+#![allow(dead_code, reason = "whoever includes this uses a part of it")]
 
 use std::{
     io::{Read, Write},
