@@ -20,7 +20,7 @@ use tombola::{
 use super::{
     actor,
     clock::ClusterClock,
-    line::{Line, NoReply},
+    line::{FRAME_CALLS_MAX, Line, NoReply},
 };
 use crate::{
     book::Book,
@@ -122,7 +122,7 @@ impl Caller {
             catalog: plan.options.catalog.clone().into(),
             until: Duration::from_millis(plan.options.safety_ms),
             start: Instant::now(),
-            line: Line::start(network.client(client)),
+            line: Line::start(network.client(client), frame_calls_max(plan.seed, client)),
             book: book.clone(),
             known: Arc::default(),
         }
@@ -270,6 +270,11 @@ impl Errand {
             Err(Failure::Unknown { key }) => is_keyless.then_some(Told::MaybeUnder(*key)),
         }
     }
+}
+
+/// Every fourth client sends each call by itself.
+fn frame_calls_max(seed: u64, client: u64) -> usize {
+    if number(seed, "calls a frame", &[client]).is_multiple_of(4) { 1 } else { FRAME_CALLS_MAX }
 }
 
 /// A mutation under a key, as an errand's call and its place in the history.

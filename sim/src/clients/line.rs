@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    iter,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -28,8 +27,8 @@ use crate::network::ClientEnd;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is tried meanwhile.
 const HELLO_EVERY: Duration = Duration::from_millis(200);
-/// Most calls of a frame.
-const FRAME_CALLS_MAX: usize = 500;
+/// Most calls of a frame, and of those that wait to be sent together.
+pub const FRAME_CALLS_MAX: usize = 500;
 /// A call is sent at once, but for those that come so soon after: they go together.
 const TOGETHER: Duration = Duration::from_millis(1);
 
@@ -86,10 +85,10 @@ struct Waiting {
 
 impl Line {
     /// A line, and its task, which ends with the line's last clone.
-    pub fn start(end: ClientEnd) -> Self {
+    pub fn start(end: ClientEnd, frame_calls_max: usize) -> Self {
         let (outgoing, to_send) = mpsc::unbounded_channel();
         let calls = Arc::<Mutex<Calls>>::default();
-        tokio::spawn(run(end, calls.clone(), to_send));
+        tokio::spawn(run(end, calls.clone(), to_send, frame_calls_max));
         Self { calls, outgoing }
     }
 
@@ -147,8 +146,8 @@ impl Line {
     }
 
     fn greet(&self, node: ReplicaId) {
-        let connection = &mut *self.calls();
-        let greeted = &mut connection.nodes.entry(node).or_default().greeted;
+        let calls = &mut *self.calls();
+        let greeted = &mut calls.nodes.entry(node).or_default().greeted;
         if greeted.is_none_or(|at| at.elapsed() >= HELLO_EVERY) {
             *greeted = Some(Instant::now());
             self.send(Outgoing { to: (node, 0), call: None });
@@ -165,35 +164,38 @@ impl Line {
     }
 }
 
-async fn run(mut end: ClientEnd, calls: Arc<Mutex<Calls>>, mut to_send: mpsc::UnboundedReceiver<Outgoing>) {
-    let (mut together, mut sent) = (Vec::new(), None::<Instant>);
+async fn run(
+    mut end: ClientEnd,
+    calls: Arc<Mutex<Calls>>,
+    mut to_send: mpsc::UnboundedReceiver<Outgoing>,
+    frame_calls_max: usize,
+) {
+    let (mut together, mut next) = (Vec::new(), Instant::now());
     loop {
         tokio::select! {
             biased;
-            count = to_send.recv_many(&mut together, FRAME_CALLS_MAX) => match count {
-                0 => return,
-                count => {
-                    if let Some(sent) = sent {
-                        sleep_until(sent + TOGETHER).await;
-                    }
-                    together.extend(iter::from_fn(|| to_send.try_recv().ok()).take(FRAME_CALLS_MAX - count));
-                    packets(together.drain(..)).into_iter().for_each(|(to, packet)| end.send(to, packet));
-                    sent = Some(Instant::now());
-                }
-            },
             (from, packet) = end.receive() => {
                 calls.lock().expect("nothing panics under this lock").handle_packet(from, &packet);
+            }
+            () = sleep_until(next), if !together.is_empty() => {
+                packets(together.drain(..), frame_calls_max).into_iter().for_each(|(to, packet)| end.send(to, packet));
+                next = Instant::now() + TOGETHER;
+            }
+            count = to_send.recv_many(&mut together, FRAME_CALLS_MAX), if together.len() < FRAME_CALLS_MAX => {
+                if count == 0 {
+                    return;
+                }
             }
         }
     }
 }
 
 /// Neighbours for the same life share a frame.
-fn packets(outgoing: impl Iterator<Item = Outgoing>) -> Vec<(ReplicaId, Bytes)> {
+fn packets(outgoing: impl Iterator<Item = Outgoing>, frame_calls_max: usize) -> Vec<(ReplicaId, Bytes)> {
     let mut frames: Vec<((ReplicaId, u64), Vec<ClientCall>)> = Vec::new();
     for Outgoing { to, call } in outgoing {
         match (frames.last_mut(), call) {
-            (Some((last, calls)), Some(call)) if *last == to => calls.push(call),
+            (Some((last, calls)), Some(call)) if *last == to && calls.len() < frame_calls_max => calls.push(call),
             (_, call) => frames.push((to, call.into_iter().collect())),
         }
     }

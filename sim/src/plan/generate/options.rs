@@ -50,10 +50,13 @@ fn policy(dice: &mut Dice, least: u64, most: u64) -> SnapshotPolicy {
     }
 }
 
-/// One entry under way, one command an entry, one who waits; or as many of each as there can be, which a crowd needs.
+/// One entry under way, one command an entry, one who waits; or as many of each as there can be.
 fn flow(swarm: &Swarm) -> FlowLimits {
     let usual = FlowLimits::default();
-    let Some(mut dice) = swarm.on("flow").filter(|_| swarm.crowd().is_none()) else { return usual };
+    if swarm.crowd().is_some() {
+        return roomy(&mut swarm.dice("flow"));
+    }
+    let Some(mut dice) = swarm.on("flow") else { return usual };
     let (messages_max, message_bytes_max) = (
         dice.pick(&[1, 1, 2, 8, usual.messages_max, 4_096]),
         dice.pick(&[0, 0, 1 << 10, usual.message_bytes_max, 1 << 20]),
@@ -79,6 +82,18 @@ fn flow(swarm: &Swarm) -> FlowLimits {
         entry_commands_max,
         entry_bytes_max,
         pending_commands_max,
+    }
+}
+
+/// As a crowd needs it: as much as is usual, or as there can be.
+fn roomy(dice: &mut Dice) -> FlowLimits {
+    let usual = FlowLimits::default();
+    FlowLimits {
+        messages_max: dice.pick(&[usual.messages_max, 4_096]),
+        message_bytes_max: dice.pick(&[usual.message_bytes_max, 1 << 20]),
+        uncommitted_bytes_max: dice.pick(&[usual.uncommitted_bytes_max, 1 << 30]),
+        pending_commands_max: dice.pick(&[usual.pending_commands_max, 1 << 20]),
+        ..usual
     }
 }
 

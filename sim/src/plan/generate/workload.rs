@@ -2,7 +2,7 @@
 //!
 //! Callers draw, claim and read, in closed loops (the next call waits for the answer) or open ones (it does not), in bursts
 //! with quiet between. Operators change stock and weights, make and pause pools, and hand leadership around. Racers all ask
-//! for the same unit in the same millisecond. A crowd is thousands of draws at once, more than one entry may hold.
+//! for the same unit in the same millisecond. A crowd is thousands of draws at once, as many as an entry has room for, or more.
 
 use tombola::{
     pool::{CatalogItem, Stock, Weight},
@@ -218,12 +218,12 @@ fn race(mut dice: Dice, shop: &Shop, clients: &mut [ClientPlan]) {
     }
 }
 
-/// Thousands ask one node in the same millisecond.
+/// Thousands ask one node, beginning in the same millisecond.
 fn crowd(swarm: &Swarm, shop: &Shop) -> Option<ClientPlan> {
     let mut dice = swarm.crowd()?;
     let (node, draws_max) = (ReplicaId(dice.between(1, shop.nodes)), dice.pick(&[1, 1, 4]));
     let time = dice.between(5_000, shop.end - 1);
-    // They come over a connection that is open already.
+    // They come over a connection that is open already, if all goes well.
     let opening = PlannedCall { node, ..shop.call(&mut dice, Start::At(time - 1_500), What::Read { pool: 0 }) };
     let draws = (0..dice.between(CROWD_MAX / 4, CROWD_MAX)).map(|_| {
         let what = What::Draw { pool: 0, count: dice.between(1, draws_max) as u16 };
