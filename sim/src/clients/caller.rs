@@ -122,7 +122,7 @@ impl Caller {
             catalog: plan.options.catalog.clone().into(),
             until: Duration::from_millis(plan.options.safety_ms),
             start: Instant::now(),
-            line: Line::start(network.client(client), frame_calls_max(plan.seed, client)),
+            line: Line::start(network.client(client), is_crowd(plan, client)),
             book: book.clone(),
             known: Arc::default(),
         }
@@ -272,9 +272,10 @@ impl Errand {
     }
 }
 
-/// Every fourth client sends each call by itself.
-fn frame_calls_max(seed: u64, client: u64) -> usize {
-    if number(seed, "calls a frame", &[client]).is_multiple_of(4) { 1 } else { FRAME_CALLS_MAX }
+/// Does it make so many calls that they have to share frames? Others send each by itself, so that each may be lost.
+fn is_crowd(plan: &Plan, client: u64) -> bool {
+    let planned = usize::try_from(client).ok().and_then(|client| plan.clients.get(client.checked_sub(1)?));
+    planned.is_some_and(|planned| planned.calls.len() > FRAME_CALLS_MAX)
 }
 
 /// A mutation under a key, as an errand's call and its place in the history.

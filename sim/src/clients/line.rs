@@ -1,5 +1,5 @@
-//! A client's connections: many calls at a time to each node, and those that are made together in one frame. See `seal` for
-//! what goes over the network.
+//! A client's connections: many calls at a time to each node, one a frame, or those of a millisecond together. See `seal`
+//! for what goes over the network.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const HELLO_EVERY: Duration = Duration::from_millis(200);
 /// Most calls of a frame, and of those that wait to be sent together.
 pub const FRAME_CALLS_MAX: usize = 500;
-/// A call is sent at once, but for those that come so soon after: they go together.
+/// Where frames are shared, a call is sent at once, but for those that come so soon after: they go together.
 const TOGETHER: Duration = Duration::from_millis(1);
 
 /// Why a call that was sent has no reply.
@@ -46,6 +46,7 @@ pub enum NoReply {
 pub struct Line {
     calls: Arc<Mutex<Calls>>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
+    is_crowd: bool,
 }
 
 /// What is to be sent to a life of a node; to any, if that is 0.
@@ -73,7 +74,7 @@ struct Connection {
     newest: u64,
     /// Who waits to be connected.
     opening: Vec<oneshot::Sender<u64>>,
-    /// When it was greeted last, for all of them.
+    /// When it was greeted last.
     greeted: Option<Instant>,
 }
 
@@ -84,12 +85,12 @@ struct Waiting {
 }
 
 impl Line {
-    /// A line, and its task, which ends with the line's last clone.
-    pub fn start(end: ClientEnd, frame_calls_max: usize) -> Self {
+    /// A line, and its task, which ends with the line's last clone. A crowd's calls share frames, and greetings.
+    pub fn start(end: ClientEnd, is_crowd: bool) -> Self {
         let (outgoing, to_send) = mpsc::unbounded_channel();
         let calls = Arc::<Mutex<Calls>>::default();
-        tokio::spawn(run(end, calls.clone(), to_send, frame_calls_max));
-        Self { calls, outgoing }
+        tokio::spawn(run(end, calls.clone(), to_send, is_crowd));
+        Self { calls, outgoing, is_crowd }
     }
 
     /// The life of the node that we are connected to now; `None` if it does not answer in time.
@@ -148,7 +149,8 @@ impl Line {
     fn greet(&self, node: ReplicaId) {
         let calls = &mut *self.calls();
         let greeted = &mut calls.nodes.entry(node).or_default().greeted;
-        if greeted.is_none_or(|at| at.elapsed() >= HELLO_EVERY) {
+        // A crowd's greetings, one for each who waits, would leave no room for anything else.
+        if !self.is_crowd || greeted.is_none_or(|at| at.elapsed() >= HELLO_EVERY) {
             *greeted = Some(Instant::now());
             self.send(Outgoing { to: (node, 0), call: None });
         }
@@ -168,9 +170,10 @@ async fn run(
     mut end: ClientEnd,
     calls: Arc<Mutex<Calls>>,
     mut to_send: mpsc::UnboundedReceiver<Outgoing>,
-    frame_calls_max: usize,
+    is_crowd: bool,
 ) {
     let (mut together, mut next) = (Vec::new(), Instant::now());
+    let (frame_calls_max, pause) = if is_crowd { (FRAME_CALLS_MAX, TOGETHER) } else { (1, Duration::ZERO) };
     loop {
         tokio::select! {
             biased;
@@ -179,7 +182,7 @@ async fn run(
             }
             () = sleep_until(next), if !together.is_empty() => {
                 packets(together.drain(..), frame_calls_max).into_iter().for_each(|(to, packet)| end.send(to, packet));
-                next = Instant::now() + TOGETHER;
+                next = Instant::now() + pause;
             }
             count = to_send.recv_many(&mut together, FRAME_CALLS_MAX), if together.len() < FRAME_CALLS_MAX => {
                 if count == 0 {
