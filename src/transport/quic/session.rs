@@ -73,8 +73,9 @@ pub(super) async fn run(
         biased;
         why = interrupted => why,
         NodeGone = ends.inbox.gone() => Lost::NodeGone,
-        error = connection.closed() => error.into(),
+        // First what came before the end: a refusal may come in the same turn as the greeting, and says little without it.
         why = speak(&connection, session, ends, log, &mut lanes, &mut since) => why,
+        error = connection.closed() => error.into(),
     };
     connection.close(why.code().into(), why.reason().as_bytes());
     lanes.shutdown().await;
