@@ -274,8 +274,8 @@ impl Errand {
 
 /// Does it make so many calls that they have to share frames? Others send each by itself, so that each may be lost.
 fn is_crowd(plan: &Plan, client: u64) -> bool {
-    let planned = usize::try_from(client).ok().and_then(|client| plan.clients.get(client.checked_sub(1)?));
-    planned.is_some_and(|planned| planned.calls.len() > FRAME_CALLS_MAX)
+    // Those of a plan are numbered from 1.
+    (1..).zip(&plan.clients).any(|(number, planned)| number == client && planned.calls.len() > FRAME_CALLS_MAX)
 }
 
 /// A mutation under a key, as an errand's call and its place in the history.

@@ -27,7 +27,7 @@ use crate::network::ClientEnd;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is tried meanwhile.
 const HELLO_EVERY: Duration = Duration::from_millis(200);
-/// Most calls of a frame, and of those that wait to be sent together.
+/// Most calls of a frame. About as many wait to be sent together.
 pub const FRAME_CALLS_MAX: usize = 500;
 /// Where frames are shared, a call is sent at once, but for those that come so soon after: they go together.
 const TOGETHER: Duration = Duration::from_millis(1);

@@ -3,8 +3,7 @@
 //! **Swarm**: each class of fault is on in half of the seeds, and its intensity is drawn from a range. A run with everything
 //! on mostly shows that nothing gets done; bugs want one thing to be frequent and the others out of its way. **Streams**: each
 //! class draws from one of its own name, so that a new class leaves what the others do in a seed as it was; only a crowd is
-//! given the room it needs. **Episodes** are
-//! what hangs together: see `episodes`.
+//! given the room it needs. **Episodes** are what hangs together: see `episodes`.
 //!
 //! **What a plan must leave possible**: clocks lie on a minority of voters alone, since the cluster's time is a median; and
 //! where request keys live for seconds, the others' clocks keep time, or a fresh key would be old. What damages disks is
