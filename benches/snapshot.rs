@@ -30,7 +30,7 @@ use tombola::{
         Weight,
     },
     replica::SnapshotPolicy,
-    runtime::{Blocking, FlowLimits, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S},
+    runtime::{FlowLimits, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, StoreThread},
     storage::{self, Store, Wanted},
     system::SystemEnvironment,
     types::{ClusterId, DiskId, Entropy, Index, Millis, ReplicaId, ShardId, Term},
@@ -177,7 +177,8 @@ async fn start(dir: &Path, snapshots: SnapshotPolicy) -> Node {
         catalog: Vec::new(),
     };
     let environment = SystemEnvironment::new(Duration::from_millis(50));
-    let node = Node::start(config, recovered, Nobody, Blocking::new(store), environment);
+    let store = StoreThread::start(store).expect("a thread can be started");
+    let node = Node::start(config, recovered, Nobody, store, environment);
     let query = || Query::first_pools();
     while node.handle.read(query(), Consistency::Linearizable, Duration::from_secs(10)).await.is_err() {}
     println!(

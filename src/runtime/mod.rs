@@ -63,4 +63,4 @@ pub use node::{Node, NodeConfig, Stopped};
 pub use peer::{PeerFrame, PeerMessage};
 pub use persist::{Persist, PersistError};
 pub use snapshots::{BodyMessage, SNAPSHOT_BYTES_PER_S, ShipmentId};
-pub use store::Blocking;
+pub use store::StoreThread;

@@ -1,6 +1,13 @@
 //! The production store behind the runtime's seam: its work is done on a thread that may block.
 
+use std::{
+    io,
+    sync::mpsc,
+    thread::{Builder, JoinHandle},
+};
+
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{Persist, PersistError};
 use crate::{
@@ -9,36 +16,53 @@ use crate::{
     types::Index,
 };
 
-/// A [`Store`] whose transactions, which wait for the disk, run beside the event loop.
-pub struct Blocking {
-    /// Missing while it works; and for good if that panicked.
-    store: Option<Store>,
+/// Something to be done with the store.
+type Work = Box<dyn FnOnce(&mut Store) + Send>;
+
+/// A [`Store`] whose transactions, which wait for the disk, run beside the event loop, on a thread of their own.
+///
+/// `spawn_blocking` would do, but hands each to another thread of a pool, and takes more wake-ups for it
+/// (docs/performance.md).
+pub struct StoreThread {
+    /// `None` when it is to end.
+    works: Option<mpsc::Sender<Work>>,
+    /// Ends when the store is closed.
+    thread: Option<JoinHandle<()>>,
 }
 
-impl Blocking {
-    /// Takes the store over, until the node ends.
-    pub fn new(store: Store) -> Self {
-        Self { store: Some(store) }
+impl StoreThread {
+    /// Takes the store over. It is closed when this is dropped, which waits for that.
+    #[allow(clippy::disallowed_methods, reason = "the simulator has a store of its own, and never comes here")]
+    pub fn start(mut store: Store) -> io::Result<Self> {
+        let (works, wanted) = mpsc::channel::<Work>();
+        let work = move || wanted.into_iter().for_each(|work| work(&mut store));
+        let thread = Builder::new().name("store".to_owned()).spawn(work)?;
+        Ok(Self { works: Some(works), thread: Some(thread) })
     }
 
     async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, PersistError> {
-        let Some(mut store) = self.store.take() else {
-            return Err(PersistError("an earlier transaction did not come back".to_owned()));
-        };
-        let work = tokio::task::spawn_blocking(move || {
-            let result = work(&mut store);
-            (store, result)
-        });
-        let (store, result) = work.await.map_err(|error| PersistError(error.to_string()))?;
-        self.store = Some(store);
-        result.map_err(|error| PersistError(error.to_string()))
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |store| _ = answer.send(work(store)));
+        let sent = self.works.as_ref().is_some_and(|works| works.send(work).is_ok());
+        match answered.await {
+            Ok(result) if sent => result.map_err(|error| PersistError(error.to_string())),
+            _ => Err(PersistError("a transaction did not come back".to_owned())),
+        }
     }
 }
 
-impl Persist for Blocking {
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.works = None;
+        // If it panicked, whoever waited for it was told.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Persist for StoreThread {
     async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
         self.run(move |store| store.commit(&writes)).await
     }

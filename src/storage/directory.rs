@@ -14,9 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{StorageBackend, backends::FileBackend};
+use redb::backends::FileBackend;
 
-use super::{JOURNAL_BYTES, OpenError, Progress, Store, StoreError, Wanted, create};
+use super::{JOURNAL_BYTES, OpenError, Progress, Store, StoreError, Wanted, create, file::StoreFile};
 use crate::{
     durable::{Identity, Recovered},
     types::{DiskId, ReplicaId},
@@ -57,7 +57,7 @@ pub fn open(
 }
 
 /// Locks the directory, and makes what is not there yet: the directory, and the store.
-fn prepare(data_dir: &Path, directory: &Path, wanted: Wanted, new_disk: DiskId) -> Result<LockedFile, StoreError> {
+fn prepare(data_dir: &Path, directory: &Path, wanted: Wanted, new_disk: DiskId) -> Result<StoreFile, StoreError> {
     create_directory(directory)?;
     check_private(directory)?;
     let lock = lock(directory)?;
@@ -74,7 +74,7 @@ fn prepare(data_dir: &Path, directory: &Path, wanted: Wanted, new_disk: DiskId) 
     sync_directory(directory)?;
     sync_directory(data_dir)?;
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| failed("open", &path, e))?;
-    Ok(LockedFile { file: FileBackend::new(file)?, _lock: lock })
+    StoreFile::new(file, &path, lock)
 }
 
 fn create_store(directory: &Path, wanted: Wanted, disk: DiskId) -> Result<(), StoreError> {
@@ -152,33 +152,4 @@ fn private_file() -> OpenOptions {
 
 fn failed(verb: &str, path: &Path, source: io::Error) -> StoreError {
     StoreError::io(format!("{verb} {}", path.display()), source)
-}
-
-/// redb's file, and the lock that lives as long as it.
-#[derive(Debug)]
-struct LockedFile {
-    file: FileBackend,
-    _lock: File,
-}
-
-impl StorageBackend for LockedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data)
-    }
 }

@@ -166,10 +166,11 @@ impl Journal {
         self.seal(body_bytes);
         self.record.resize(pages_bytes, 0);
         let failed = |source| StoreError::io("write the store's journal", source);
-        self.disk.write(self.end, &self.record).map_err(failed)?;
-        if !hooks::is_planted("m19") {
-            self.disk.sync_data().map_err(failed)?;
-        }
+        let written = match hooks::is_planted("m19") {
+            true => self.disk.write(self.end, &self.record),
+            false => self.disk.write_durably(self.end, &self.record),
+        };
+        written.map_err(failed)?;
         (self.number, self.end) = (self.number + 1, self.end + pages_bytes as u64);
         self.journaled.entries.extend(entries().cloned());
         self.journaled.hard_state = hard_state.or(self.journaled.hard_state);

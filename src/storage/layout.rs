@@ -14,7 +14,7 @@ use std::{fmt, io, ops::Range, sync::Arc};
 
 use redb::StorageBackend;
 
-use super::{error::StoreError, record, schema::FORMAT};
+use super::{backend::Backend, error::StoreError, record, schema::FORMAT};
 
 /// Bytes of a page: what a disk writes at once, and no two records of the journal share.
 pub(super) const PAGE_BYTES: u64 = 4096;
@@ -28,7 +28,7 @@ const FRONT_BYTES: usize = 24;
 const JOURNAL_BYTES_MAX: u64 = 1 << 30;
 
 /// A disk that the journal and redb share.
-pub(super) type Shared = Arc<dyn StorageBackend>;
+pub(super) type Shared = Arc<dyn Backend>;
 
 /// What the front page says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! rules that writing and reading share. What only lengthens the log goes to the `journal`, and in bulk from there to the
 //! tables; `layout` says where in the file the two lie. Term, vote, founding and snapshots are promises to others: they go to
 //! the tables at once, together with what the journal holds, by redb's two-phase commit, and one fsync more. [`Store`]
-//! knows no file: its disk is any [`redb::StorageBackend`], and so the simulator's, too. [`open`] is the door for
+//! knows no file: its disk is any [`Backend`], and so the simulator's, too. [`open`] is the door for
 //! production: a directory for each replica, locked by the operating system.
 //!
 //! **Snapshots** may be large, and the log must not wait for them. So a body is staged first, a chunk at a time, each in a
@@ -36,10 +36,12 @@
 //! Retries, repair, and any clock, randomness or thread: the disk id comes from the caller, and who waits for a long
 //! start is told by bytes (see [`Progress`]), not by time. The file never shrinks much: what is cleaned is used again.
 
+mod backend;
 mod check;
 mod clean;
 mod directory;
 mod error;
+mod file;
 mod journal;
 mod layout;
 mod progress;
@@ -56,8 +58,9 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
+use redb::{Database, ReadableDatabase, WriteTransaction};
 
+pub use backend::Backend;
 pub use directory::{file, open};
 pub use error::{OpenError, StoreError};
 pub use progress::{Phase, Progress};
@@ -110,7 +113,7 @@ pub struct Store {
 /// [`JOURNAL_BYTES`].
 ///
 /// A crash within leaves anything. So let it work under a name that [`Store::open`] is never given, sync, and rename.
-pub fn create<B: StorageBackend>(backend: B, identity: Identity, journal_bytes: u64) -> Result<(), StoreError> {
+pub fn create<B: Backend>(backend: B, identity: Identity, journal_bytes: u64) -> Result<(), StoreError> {
     let front = Front::new(journal_bytes)?;
     let bytes = backend.len().map_err(|source| StoreError::io("read the length of the new store", source))?;
     if bytes != 0 {
@@ -136,7 +139,7 @@ impl Store {
     ///
     /// Reads every page, since redb verifies its checksums only when told to, and then every record that counts; tells
     /// `progress` on the way.
-    pub fn open<B: StorageBackend>(
+    pub fn open<B: Backend>(
         backend: B,
         wanted: Wanted,
         progress: impl Fn(Progress) + Send + 'static,

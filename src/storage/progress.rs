@@ -7,6 +7,7 @@ use std::{
 
 use redb::StorageBackend;
 
+use super::backend::Backend;
 use crate::hooks;
 
 /// Bytes read between two reports.
@@ -110,7 +111,16 @@ impl<B: fmt::Debug> fmt::Debug for Metered<B> {
     }
 }
 
-impl<B: StorageBackend> StorageBackend for Metered<B> {
+impl<B: Backend> Backend for Metered<B> {
+    fn write_durably(&self, offset: u64, pages: &[u8]) -> io::Result<()> {
+        match self.backend.write_durably(offset, pages) {
+            Err(_) if hooks::is_planted("m23") => self.backend.sync_data(),
+            written => written,
+        }
+    }
+}
+
+impl<B: Backend> StorageBackend for Metered<B> {
     fn len(&self) -> io::Result<u64> {
         self.backend.len()
     }

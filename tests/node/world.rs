@@ -20,7 +20,7 @@ use tombola::{
     pool::{Answer, CatalogItem, ItemState, Limits, PoolId, PoolState, Query, RequestKey, Stock, Weight},
     replica::SnapshotPolicy,
     runtime::{
-        Blocking, Environment, FlowLimits, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped,
+        Environment, FlowLimits, NoEntropy, Node, NodeConfig, NodeHandle, SNAPSHOT_BYTES_PER_S, Stopped, StoreThread,
     },
     storage::{self, Store, Wanted},
     transport::{Dropped, Event, Lane, Transport},
@@ -328,7 +328,7 @@ impl World {
         let machine = self.machines[&id].clone();
         let node = if let Some(files) = &self.files {
             let (store, recovered) = open(files, identity);
-            Node::start(config, recovered, link, Blocking::new(store), machine)
+            Node::start(config, recovered, link, StoreThread::start(store).expect("a thread can be started"), machine)
         } else {
             let (state, handle) = self.disks[&id].begin_incarnation();
             Node::start(config, Recovered { identity, state }, link, handle, machine)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use redb::StorageBackend;
-use tombola::hooks;
+use tombola::{hooks, storage::Backend};
 
 use super::{Disk, Failing, File, Platter};
 use crate::{chance, plan::DiskOperation};
@@ -110,6 +110,8 @@ impl Handle {
         Ok(())
     }
 }
+
+impl Backend for Handle {}
 
 impl StorageBackend for Handle {
     fn len(&self) -> io::Result<u64> {

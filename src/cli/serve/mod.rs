@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     durable::{Recovered, RecoveredState},
-    runtime::{Blocking, FlowLimits, Node, NodeConfig, NodeHandle, Stopped},
+    runtime::{FlowLimits, Node, NodeConfig, NodeHandle, Stopped, StoreThread},
     server::{
         admin::{self, AdminConfig},
         drain::{self, Draining},
@@ -142,6 +142,8 @@ impl Running {
         };
         let (transport, clients, quic) = sockets::bind_quic(&settings, tls)?;
         announce(&settings, cluster, &recovered);
+        let store = StoreThread::start(store)
+            .map_err(|error| CliError::new(Exit::Other, "RUNTIME", format!("cannot start a thread: {error}")))?;
         let Node { handle, task } = start_node(&settings, recovered, transport, store);
 
         let (drain, draining) = drain::channel();
@@ -247,7 +249,7 @@ fn check_memory(recovered: &Recovered, settings: &Settings) -> Result<(), CliErr
         .map_err(|small| CliError::new(Exit::Usage, "MEMORY_TOO_SMALL", small.to_string()).hint(small.help()))
 }
 
-fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: Store) -> Node {
+fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTransport, store: StoreThread) -> Node {
     let config = NodeConfig {
         founders: settings.members.iter().map(|member| member.id).collect(),
         heartbeat_ticks: settings.timing.heartbeat_ticks,
@@ -260,7 +262,7 @@ fn start_node(settings: &Settings, recovered: Recovered, transport: QuicTranspor
         accept_clock: settings.accept_clock,
     };
     let environment = SystemEnvironment::new(settings.timing.tick);
-    Node::start(config, recovered, transport, Blocking::new(store), environment)
+    Node::start(config, recovered, transport, store, environment)
 }
 
 /// Says who this is, where it listens, and what its store held.

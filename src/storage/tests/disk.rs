@@ -9,7 +9,7 @@ use std::{
 
 use redb::StorageBackend;
 
-use super::image::Image;
+use super::{Backend, image::Image};
 
 pub(super) const SECTOR: usize = 512;
 
@@ -208,6 +208,8 @@ impl Platter {
         }
     }
 }
+
+impl Backend for Disk {}
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {

@@ -15,8 +15,8 @@ use tombola::{
     durable::{Identity, Staging, WriteSet},
     pool::{CatalogItem, Limits, Stock, Weight},
     replica::SnapshotPolicy,
-    runtime::{Blocking, Environment, NoEntropy, Node, NodeHandle, Persist, PersistError, SNAPSHOT_BYTES_PER_S},
-    storage::{self, Store, Wanted},
+    runtime::{Environment, NoEntropy, Node, NodeHandle, Persist, PersistError, SNAPSHOT_BYTES_PER_S},
+    storage::{self, Backend, Store, StoreError, Wanted},
     types::{ClusterId, DiskId, Index, Millis, ReplicaId, ShardId},
 };
 
@@ -69,6 +69,8 @@ impl Memory {
     }
 }
 
+impl Backend for Memory {}
+
 impl StorageBackend for Memory {
     fn len(&self) -> io::Result<u64> {
         Ok(self.bytes().len() as u64)
@@ -99,7 +101,7 @@ impl StorageBackend for Memory {
 
 /// A store whose writes are told to the book.
 struct Told {
-    store: Blocking,
+    store: Store,
     book: Book,
     incarnation: u64,
 }
@@ -107,26 +109,30 @@ struct Told {
 impl Persist for Told {
     async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
         self.book.writing(NODE, self.incarnation, Writing::Handed(&writes));
-        self.store.commit(writes).await?;
+        self.store.commit(&writes).map_err(failed)?;
         self.book.writing(NODE, self.incarnation, Writing::Durable);
         Ok(())
     }
 
     async fn begin(&mut self, staging: Staging) -> Result<u32, PersistError> {
-        self.store.begin(staging).await
+        self.store.begin(&staging).map_err(failed)
     }
 
     async fn stage(&mut self, number: u32, chunk: Bytes) -> Result<(), PersistError> {
-        self.store.stage(number, chunk).await
+        self.store.stage(number, &chunk).map_err(failed)
     }
 
     async fn chunk(&mut self, snapshot: Index, number: u32) -> Result<Option<Bytes>, PersistError> {
-        self.store.chunk(snapshot, number).await
+        self.store.chunk(snapshot, number).map_err(failed)
     }
 
     async fn clean(&mut self) -> Result<bool, PersistError> {
-        self.store.clean().await
+        self.store.clean().map_err(failed)
     }
+}
+
+fn failed(error: StoreError) -> PersistError {
+    PersistError(error.to_string())
 }
 
 struct World(ChaCha8Rng);
@@ -175,7 +181,7 @@ impl Rig {
         let place = Handle::current().create_node().name("node").build();
         self.book.started(NODE, self.incarnation, place.id(), &recovered);
         let (link, door) = self.network.join(NODE, self.incarnation);
-        let store = Told { store: Blocking::new(store), book: self.book.clone(), incarnation: self.incarnation };
+        let store = Told { store, book: self.book.clone(), incarnation: self.incarnation };
         let environment = World(stream(self.plan.seed, "entropy", &[self.incarnation]));
         let config = config(&self.plan);
         let slot = Arc::<Mutex<Option<NodeHandle>>>::default();
