@@ -15,7 +15,8 @@
 //! brought), `batch` (what becomes one entry), `laggards`, `transfers`, `catalog`, `quorum_time`.
 //!
 //! **The same source runs in production and in the simulator.** So every `select!` is biased, channels are mpsc and
-//! oneshot, nothing starts a thread, and wall time, entropy and the length of a tick come from the [`Environment`].
+//! oneshot, nothing but the production store starts a thread, and wall time, entropy and the length of a tick come from the
+//! [`Environment`].
 //!
 //! **Absent on purpose**: the transport's queues and links (`transport`), authentication (`server`), retries of callers
 //! (`client`), leases, and any cache of answers: the key table of the replicated state is the only one.

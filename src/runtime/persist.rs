@@ -53,6 +53,14 @@ pub trait Persist: Send + 'static {
 
     /// Removes a bounded number of entries and chunks that are not needed any more. `true` if there are more.
     fn clean(&mut self) -> impl Future<Output = Result<bool, PersistError>> + Send;
+
+    /// Closes the store. Nothing of it is open any more once it returns.
+    fn close(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        async move { drop(self) }
+    }
 }
 
 /// The store failed; the node must stop.
@@ -145,6 +153,7 @@ impl<P: Persist> Lanes<P> {
         if let End::Failed(error) = end {
             let _ = self.report.send(Err(error)).await;
         }
+        self.store.close().await;
     }
 
     /// One commit, if there is anything to commit; then one piece of side work, if there is any. Waits if there is neither.

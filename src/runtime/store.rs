@@ -1,10 +1,6 @@
 //! The production store behind the runtime's seam: its work is done on a thread that may block.
 
-use std::{
-    io,
-    sync::mpsc,
-    thread::{Builder, JoinHandle},
-};
+use std::{io, sync::mpsc, thread::Builder};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -24,20 +20,23 @@ type Work = Box<dyn FnOnce(&mut Store) + Send>;
 /// `spawn_blocking` would do, but hands each to another thread of a pool, and takes more wake-ups for it
 /// (docs/performance.md).
 pub struct StoreThread {
-    /// `None` when it is to end.
-    works: Option<mpsc::Sender<Work>>,
-    /// Ends when the store is closed.
-    thread: Option<JoinHandle<()>>,
+    works: mpsc::Sender<Work>,
+    /// Told when the store is closed.
+    closed: oneshot::Receiver<()>,
 }
 
 impl StoreThread {
-    /// Takes the store over. It is closed when this is dropped, which waits for that.
+    /// Takes the store over. It is closed, soon, when this is dropped; [`Persist::close`] waits for that.
     #[allow(clippy::disallowed_methods, reason = "the simulator has a store of its own, and never comes here")]
     pub fn start(mut store: Store) -> io::Result<Self> {
         let (works, wanted) = mpsc::channel::<Work>();
-        let work = move || wanted.into_iter().for_each(|work| work(&mut store));
-        let thread = Builder::new().name("store".to_owned()).spawn(work)?;
-        Ok(Self { works: Some(works), thread: Some(thread) })
+        let (told, closed) = oneshot::channel();
+        Builder::new().name("store".to_owned()).spawn(move || {
+            wanted.into_iter().for_each(|work| work(&mut store));
+            drop(store);
+            let _ = told.send(());
+        })?;
+        Ok(Self { works, closed })
     }
 
     async fn run<T: Send + 'static>(
@@ -45,20 +44,10 @@ impl StoreThread {
         work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, PersistError> {
         let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |store| _ = answer.send(work(store)));
-        let sent = self.works.as_ref().is_some_and(|works| works.send(work).is_ok());
-        match answered.await {
-            Ok(result) if sent => result.map_err(|error| PersistError(error.to_string())),
-            _ => Err(PersistError("a transaction did not come back".to_owned())),
-        }
-    }
-}
-
-impl Drop for StoreThread {
-    fn drop(&mut self) {
-        self.works = None;
-        // If it panicked, whoever waited for it was told.
-        let _ = self.thread.take().map(JoinHandle::join);
+        // If nobody is there to do it, nobody answers.
+        let _ = self.works.send(Box::new(move |store| _ = answer.send(work(store))));
+        let result = answered.await.map_err(|_| PersistError("a transaction did not come back".to_owned()))?;
+        result.map_err(|error| PersistError(error.to_string()))
     }
 }
 
@@ -81,5 +70,11 @@ impl Persist for StoreThread {
 
     async fn clean(&mut self) -> Result<bool, PersistError> {
         self.run(Store::clean).await
+    }
+
+    async fn close(self) {
+        drop(self.works);
+        // If it panicked, whoever waited for it was told.
+        let _ = self.closed.await;
     }
 }

@@ -1,4 +1,4 @@
-//! The journal: what lengthened the log since the tables were written last, record behind record, a write and a sync each.
+//! The journal: what lengthened the log since the tables were written last, record behind record, each durable at once.
 //!
 //! **Why.** A transaction of redb writes some nine pages to nine places and costs three to four times a bare sync (see
 //! docs/performance.md). Nearly every commit of a replica does nothing but append entries and move the commit index; so

@@ -113,10 +113,11 @@ impl<B: fmt::Debug> fmt::Debug for Metered<B> {
 
 impl<B: Backend> Backend for Metered<B> {
     fn write_durably(&self, offset: u64, pages: &[u8]) -> io::Result<()> {
-        match self.backend.write_durably(offset, pages) {
-            Err(_) if hooks::is_planted("m23") => self.backend.sync_data(),
-            written => written,
+        if hooks::is_planted("m23") {
+            self.write(offset, pages)?;
+            return self.sync_data();
         }
+        self.backend.write_durably(offset, pages)
     }
 }
 

@@ -9,8 +9,8 @@
 //! invariant, as it tells of the cluster and not of this process, and 1 for everything else.
 //!
 //! **Threads.** One thread has the loop, the network and the timers: between them a request takes function calls, not
-//! wake-ups, which cost more than all else that is done for it. fsyncs, snapshots and checks happen on threads for blocking
-//! work. `--threads` adds more, for nodes whose clients' encryption fills a core.
+//! wake-ups, which cost more than all else that is done for it. The store has a thread of its own; snapshots and checks happen
+//! on threads for blocking work. `--threads` adds more, for nodes whose clients' encryption fills a core.
 
 mod predecessor;
 mod sockets;
