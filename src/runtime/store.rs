@@ -17,8 +17,7 @@ type Work = Box<dyn FnOnce(&mut Store) + Send>;
 
 /// A [`Store`] whose transactions, which wait for the disk, run beside the event loop, on a thread of their own.
 ///
-/// `spawn_blocking` would do, but hands each to another thread of a pool, and takes more wake-ups for it
-/// (docs/performance.md).
+/// `spawn_blocking` would do, but hands each to another thread of a pool, and needs more calls of the system to wake it.
 pub struct StoreThread {
     works: mpsc::Sender<Work>,
     /// Told when the store is closed.
@@ -76,5 +75,41 @@ impl Persist for StoreThread {
         drop(self.works);
         // If it panicked, whoever waited for it was told.
         let _ = self.closed.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        storage::{self, OpenError, Wanted},
+        types::{ClusterId, DiskId, ReplicaId, ShardId},
+    };
+
+    fn open(data_dir: &tempfile::TempDir) -> Result<Store, OpenError> {
+        let wanted = Wanted { cluster: ClusterId([1; 16]), shard: ShardId::FIRST, replica: ReplicaId(1) };
+        storage::open(data_dir.path(), wanted, DiskId([1; 16]), |_| {}).map(|(store, _)| store)
+    }
+
+    #[tokio::test]
+    async fn a_store_is_held_until_it_is_closed_and_no_longer() {
+        let data_dir = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let mut thread = StoreThread::start(open(&data_dir).unwrap()).unwrap();
+            thread.commit(vec![WriteSet::default()]).await.unwrap();
+            assert_eq!(open(&data_dir).map(drop).unwrap_err().code(), "STORE_LOCKED");
+            thread.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error_and_the_store_is_closed() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut thread = StoreThread::start(open(&data_dir).unwrap()).unwrap();
+        let panicked = thread.run::<()>(|_| panic!("a defect")).await.unwrap_err();
+        assert_eq!(panicked, PersistError("a transaction did not come back".to_owned()));
+        assert_eq!(thread.commit(Vec::new()).await.unwrap_err(), panicked);
+        thread.close().await;
+        open(&data_dir).unwrap();
     }
 }
