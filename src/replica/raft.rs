@@ -2,7 +2,10 @@
 //!
 //! Every call that may reset the election timeout goes through [`Raft::call`], which overrides it afterwards.
 
-use raft::{Config as RaftConfig, ProgressState, RawNode, Ready, SnapshotStatus, StateRole, eraftpb::Message};
+use raft::{
+    Config as RaftConfig, ProgressState, RawNode, Ready, SnapshotStatus, StateRole,
+    eraftpb::{Message, MessageType},
+};
 
 use super::{BrokenInvariant, Config, Role, TransferRefused, election, log::Log, logger::logger};
 use crate::{
@@ -23,6 +26,8 @@ pub(super) struct Raft {
     election_seed: u64,
     election_ticks: usize,
     uncommitted_bytes_max: u64,
+    /// What was committed when, as leader, it last told its peers.
+    announced: Index,
 }
 
 impl Raft {
@@ -40,6 +45,9 @@ impl Raft {
             max_committed_size_per_ready: APPLY_BYTES_MAX,
             check_quorum: true,
             pre_vote: true,
+            // The entries behind a commit tell of it, or else `announce` does: told by itself, each would take a message to
+            // every peer, and one back, while somebody waits for the answer.
+            skip_bcast_commit: true,
             ..RaftConfig::default()
         };
         let node = RawNode::new(&raft_config, Log::new(recovered), &logger(identity.replica))
@@ -50,6 +58,7 @@ impl Raft {
             election_seed: config.election_seed,
             election_ticks: config.election_ticks,
             uncommitted_bytes_max: config.uncommitted_bytes_max,
+            announced: Index(0),
         };
         raft.override_election_timeout();
         Ok(raft)
@@ -73,12 +82,17 @@ impl Raft {
         let raft = &self.node.raft;
         let sole_voter = raft.prs().is_singleton() && raft.state != StateRole::Leader;
         if !(sole_voter && raft.raft_log.persisted < raft.raft_log.last_index()) {
+            self.announce();
             self.call(|node| node.tick());
         }
     }
 
     /// A peer's message, through the gate. An error is raft-rs's way to ignore one.
     pub fn step(&mut self, message: Message) {
+        if message.msg_type == MessageType::MsgReadIndex {
+            // What the answer will name is committed; the peer can only read once it knows.
+            self.announce();
+        }
         if let Err(error) = self.call(|node| node.step(message)) {
             tracing::debug!(node = self.me.0, %error, "raft ignored a message");
         }
@@ -89,7 +103,16 @@ impl Raft {
     pub fn propose(&mut self, data: Vec<u8>) -> Option<Index> {
         assert_eq!(self.role(), Role::Leader, "only a leader proposes");
         self.call(|node| node.propose(Vec::new(), data)).ok()?;
+        self.announced = self.commit();
         Some(self.last())
+    }
+
+    /// Tells peers what is committed, if no entries have told them.
+    fn announce(&mut self) {
+        if self.role() == Role::Leader && self.commit() > self.announced {
+            self.announced = self.commit();
+            self.call(|node| node.raft.bcast_append());
+        }
     }
 
     /// Asks at which index reads may be served now.
