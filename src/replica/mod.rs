@@ -20,8 +20,8 @@
 //! and sent again once it does. A leader's that is silent for two election timeouts makes it hand leadership over, or lay it
 //! down; unless it is the only voter.
 //!
-//! **What is committed**, peers hear with the entries behind it; if there are none, at the next tick; and before that, if one
-//! of them asks for a read, which has to wait for it.
+//! **What is committed**, peers hear with the entries behind it; if there are none, at the next tick; and before that with the
+//! answer to one of them that asks for a read.
 //!
 //! **Time** is [`Input::Tick`], and every random number came with the [`Config`]: the same inputs give the same outputs.
 //!

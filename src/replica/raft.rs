@@ -2,10 +2,7 @@
 //!
 //! Every call that may reset the election timeout goes through [`Raft::call`], which overrides it afterwards.
 
-use raft::{
-    Config as RaftConfig, ProgressState, RawNode, Ready, SnapshotStatus, StateRole,
-    eraftpb::{Message, MessageType},
-};
+use raft::{Config as RaftConfig, ProgressState, RawNode, Ready, SnapshotStatus, StateRole, eraftpb::Message};
 
 use super::{BrokenInvariant, Config, Role, TransferRefused, election, log::Log, logger::logger};
 use crate::{
@@ -82,17 +79,14 @@ impl Raft {
         let raft = &self.node.raft;
         let sole_voter = raft.prs().is_singleton() && raft.state != StateRole::Leader;
         if !(sole_voter && raft.raft_log.persisted < raft.raft_log.last_index()) {
-            self.announce();
             self.call(|node| node.tick());
+            // Last: should this tick make it a follower, nothing that it said as leader may wait to be sent (line 3).
+            self.announce();
         }
     }
 
     /// A peer's message, through the gate. An error is raft-rs's way to ignore one.
     pub fn step(&mut self, message: Message) {
-        if message.msg_type == MessageType::MsgReadIndex {
-            // What the answer will name is committed; the peer can only read once it knows.
-            self.announce();
-        }
         if let Err(error) = self.call(|node| node.step(message)) {
             tracing::debug!(node = self.me.0, %error, "raft ignored a message");
         }

@@ -3,10 +3,11 @@
 //! quinn has one of its own on tokio's, which costs a node that wakes up for a single datagram two more calls of the system:
 //!
 //! - tokio asks the kernel to be told of room for what is to be sent, too; and so it is, by another wake-up, whenever a
-//!   datagram has left. UDP hardly ever lacks room, so here nobody asks until it does.
-//! - quinn receives until nothing is there. Here a call that brought fewer datagrams than it could was the last: it ended
-//!   since the queue was empty. What arrives after it, the kernel tells anew (epoll's edges; tokio takes a stream's short
-//!   read for the same).
+//!   datagram has left. UDP hardly ever lacks room, so here nobody asks until it has, once.
+//! - quinn receives until nothing is there. Here, on Linux, a call that brought fewer datagrams than it could was the last:
+//!   recvmmsg ends early when the queue is empty. What arrives after it, the kernel tells anew (epoll's edges; tokio takes a
+//!   stream's short read for the same). It ends early at an error, too, which is as rare as it is harmless: what waits behind
+//!   it comes with what arrives next, and QUIC sees to it that something does.
 
 use std::{
     future::Future,
@@ -19,13 +20,20 @@ use std::{
 
 use quinn::{
     AsyncUdpSocket, UdpPoller,
-    udp::{RecvMeta, Transmit, UdpSocketState},
+    udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::Handle,
+};
 
-/// The socket; see above. It belongs to the tokio runtime in which it is made.
+/// Elsewhere quinn takes one datagram a call, or ends a call for other reasons.
+const IS_SHORT_LAST: bool = cfg!(target_os = "linux");
+
+/// The socket; see above. It belongs to the tokio runtime in which it is made, whoever sends.
 #[derive(Debug)]
 pub(super) struct Socket {
+    runtime: Handle,
     /// Tells what arrives.
     arrivals: AsyncFd<UdpSocket>,
     /// Tells when there is room, from the first time on that there was none.
@@ -39,7 +47,7 @@ impl Socket {
         // This makes it non-blocking.
         let state = UdpSocketState::new((&socket).into())?;
         let arrivals = watch(socket, Interest::READABLE)?;
-        Ok(Self { arrivals, room: OnceLock::new(), state })
+        Ok(Self { runtime: Handle::current(), arrivals, room: OnceLock::new(), state })
     }
 
     /// Sends, and remembers if there was no room.
@@ -49,7 +57,7 @@ impl Socket {
         }
         match send(self.arrivals.get_ref()) {
             Err(full) if full.kind() == ErrorKind::WouldBlock => {
-                match self.arrivals.get_ref().try_clone().and_then(|socket| watch(socket, Interest::WRITABLE)) {
+                match self.watch_room() {
                     Ok(room) => {
                         self.room.get_or_init(|| room);
                         Err(full)
@@ -65,22 +73,29 @@ impl Socket {
         }
     }
 
-    /// Receives, if something may be there.
+    fn watch_room(&self) -> io::Result<AsyncFd<UdpSocket>> {
+        let _context = self.runtime.enter();
+        watch(self.arrivals.get_ref().try_clone()?, Interest::WRITABLE)
+    }
+
+    /// Receives into so many buffers, if something may be there. An error is not the end: what the kernel refused once it may
+    /// give the next time.
     fn poll_receive(
         &self,
         context: &mut Context,
-        room: usize,
+        buffers: usize,
         mut receive: impl FnMut(&UdpSocket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.arrivals.poll_read_ready(context))?;
             match ready.try_io(|socket| receive(socket.get_ref())) {
-                Ok(received) => {
-                    if received.as_ref().is_ok_and(|datagrams| *datagrams < room) {
+                Ok(Ok(datagrams)) => {
+                    if IS_SHORT_LAST && datagrams < buffers {
                         ready.clear_ready();
                     }
-                    return Poll::Ready(received);
+                    return Poll::Ready(Ok(datagrams));
                 }
+                Ok(Err(error)) => tracing::debug!(%error, "nothing was received"),
                 Err(_would_block) => {}
             }
         }
@@ -111,8 +126,8 @@ impl AsyncUdpSocket for Socket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let room = buffers.len().min(meta.len());
-        self.poll_receive(context, room, |socket| self.state.recv(socket.into(), buffers, meta))
+        let count = buffers.len().min(meta.len()).min(BATCH_SIZE);
+        self.poll_receive(context, count, |socket| self.state.recv(socket.into(), buffers, meta))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -1,6 +1,11 @@
-use std::{cell::Cell, future::poll_fn};
+use std::{cell::Cell, future::poll_fn, time::Duration};
+
+use tokio::time::timeout;
 
 use super::*;
+
+/// For what the kernel does at once.
+const AWAITED_MAX: Duration = Duration::from_secs(10);
 
 fn bound() -> (Arc<Socket>, SocketAddr) {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
@@ -13,7 +18,8 @@ async fn receive(socket: &Socket, buffers: usize) -> Vec<Vec<u8>> {
     let mut bytes = vec![[0; 2_000]; buffers];
     let mut meta = vec![RecvMeta::default(); buffers];
     let mut slices: Vec<_> = bytes.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
-    let received = poll_fn(|context| socket.poll_recv(context, &mut slices, &mut meta)).await.unwrap();
+    let received = poll_fn(|context| socket.poll_recv(context, &mut slices, &mut meta));
+    let received = timeout(AWAITED_MAX, received).await.expect("something is received").unwrap();
     (0..received).map(|i| bytes[i][..meta[i].len].to_vec()).collect()
 }
 
@@ -64,9 +70,37 @@ async fn who_found_no_room_waits_for_it_and_nobody_before() {
     assert_eq!(socket.send(full).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert!(!may_send(&mut poller).await);
     // The kernel has room, and says so.
-    poll_fn(|context| poller.as_mut().poll_writable(context)).await.unwrap();
+    let room = timeout(AWAITED_MAX, poll_fn(|context| poller.as_mut().poll_writable(context)));
+    room.await.expect("there is room").unwrap();
     socket.send(|_| Ok(())).unwrap();
     // And again: from now on what the kernel said is believed until it turns out to be wrong.
     assert_eq!(socket.send(full).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert!(!may_send(&mut poller).await);
+}
+
+#[tokio::test]
+async fn an_error_is_not_the_end_of_receiving() {
+    let (socket, address) = bound();
+    UdpSocket::bind(("127.0.0.1", 0)).unwrap().send_to(&[1], address).unwrap();
+    let calls = Cell::new(0);
+    let fail_once = |_: &UdpSocket| {
+        calls.set(calls.get() + 1);
+        if calls.get() == 1 { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(1) }
+    };
+    let received = poll_fn(|context| socket.poll_receive(context, 1, fail_once));
+    assert_eq!(timeout(AWAITED_MAX, received).await.expect("it is tried again").unwrap(), 1);
+    assert_eq!(calls.get(), 2);
+}
+
+#[test]
+fn who_sends_from_elsewhere_waits_for_room_where_the_socket_is_at_home() {
+    let home = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
+    let (socket, _) = home.block_on(async { bound() });
+    let full = |_: &UdpSocket| Err(ErrorKind::WouldBlock.into());
+    assert_eq!(socket.send(full).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let mut poller = socket.create_io_poller();
+    home.block_on(async {
+        let room = timeout(AWAITED_MAX, poll_fn(|context| poller.as_mut().poll_writable(context)));
+        room.await.expect("there is room").unwrap();
+    });
 }
