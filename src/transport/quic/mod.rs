@@ -28,7 +28,6 @@ mod outbox;
 mod peer;
 mod session;
 mod settings;
-mod socket;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +38,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Runtime, ServerConfig, TokioRuntime};
 use quinn_proto::RandomConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -57,7 +56,6 @@ use self::{
     peer::{Dialer, Peer},
     session::Ends,
     settings::Code,
-    socket::Socket,
 };
 pub use self::{
     inbox::{EVENTS_MAX, inbox_bytes_max},
@@ -242,7 +240,7 @@ fn endpoint_on(
     server: Option<ServerConfig>,
 ) -> io::Result<(Endpoint, Weak<dyn AsyncUdpSocket>)> {
     let runtime = Arc::new(TokioRuntime);
-    let socket: Arc<dyn AsyncUdpSocket> = Arc::new(Socket::new(settings::bind_socket(local)?)?);
+    let socket = runtime.wrap_udp_socket(settings::bind_socket(local)?)?;
     let held = Arc::downgrade(&socket);
     let gathering = GatheringSocket::new(socket, &*runtime);
     let config = settings::taking_long_datagrams(config);
