@@ -261,17 +261,17 @@ impl Handle {
     async fn run<T>(&self, what: impl FnOnce(&mut Image) -> Result<T, String>) -> Result<T, PersistError> {
         tokio::task::yield_now().await;
         match self.run_alive(what) {
-            Some(result) => result.map_err(PersistError),
+            Some(result) => result,
             None => std::future::pending().await,
         }
     }
 
     /// Does something at once; `None` if the process is gone.
-    fn run_alive<T>(&self, what: impl FnOnce(&mut Image) -> Result<T, String>) -> Option<Result<T, String>> {
+    fn run_alive<T>(&self, what: impl FnOnce(&mut Image) -> Result<T, String>) -> Option<Result<T, PersistError>> {
         let mut image = self.disk.image();
         match image.incarnation == self.incarnation {
-            true if image.fails => Some(Err("unplugged".to_owned())),
-            true => Some(what(&mut image)),
+            true if image.fails => Some(Err(PersistError("unplugged".to_owned()))),
+            true => Some(what(&mut image).map_err(PersistError)),
             false => None,
         }
     }
@@ -294,12 +294,19 @@ impl Handle {
 
 impl Persist for Handle {
     async fn commit(&mut self, writes: Vec<WriteSet>) -> Result<(), PersistError> {
-        let _passes = self.disk.stalled.lock().await;
+        let passes = self.disk.stalled.lock().await;
         match self.disk.slow_ms.load(Ordering::Relaxed) {
-            0 => {}
+            0 => tokio::task::yield_now().await,
             takes_ms => tokio::time::sleep(Duration::from_millis(takes_ms)).await,
         }
-        self.run(|image| writes.into_iter().try_for_each(|write| image.write(write))).await
+        match self.run_alive(|image| writes.into_iter().try_for_each(|write| image.write(write))) {
+            Some(result) => result,
+            None => {
+                // The next process shall not wait for one that is gone.
+                drop(passes);
+                std::future::pending().await
+            }
+        }
     }
 
     async fn begin(&mut self, staging: Staging) -> Result<u32, PersistError> {
