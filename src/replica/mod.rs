@@ -20,6 +20,9 @@
 //! and sent again once it does. A leader's that is silent for two election timeouts makes it hand leadership over, or lay it
 //! down; unless it is the only voter.
 //!
+//! **What is committed**, peers hear with the entries behind it; if there are none, at the next tick; and before that with the
+//! answer to one of them that asks for a read.
+//!
 //! **Time** is [`Input::Tick`], and every random number came with the [`Config`]: the same inputs give the same outputs.
 //!
 //! **Absent on purpose**: changes of membership, leases, and forwarding, which belongs to whoever accepted the request.

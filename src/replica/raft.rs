@@ -23,6 +23,8 @@ pub(super) struct Raft {
     election_seed: u64,
     election_ticks: usize,
     uncommitted_bytes_max: u64,
+    /// What was committed when, as leader, it last told its peers.
+    announced: Index,
 }
 
 impl Raft {
@@ -40,6 +42,9 @@ impl Raft {
             max_committed_size_per_ready: APPLY_BYTES_MAX,
             check_quorum: true,
             pre_vote: true,
+            // The entries behind a commit tell of it, or else `announce` does: told by itself, each would take a message to
+            // every peer, and one back, while somebody waits for the answer.
+            skip_bcast_commit: true,
             ..RaftConfig::default()
         };
         let node = RawNode::new(&raft_config, Log::new(recovered), &logger(identity.replica))
@@ -50,6 +55,7 @@ impl Raft {
             election_seed: config.election_seed,
             election_ticks: config.election_ticks,
             uncommitted_bytes_max: config.uncommitted_bytes_max,
+            announced: Index(0),
         };
         raft.override_election_timeout();
         Ok(raft)
@@ -74,6 +80,8 @@ impl Raft {
         let sole_voter = raft.prs().is_singleton() && raft.state != StateRole::Leader;
         if !(sole_voter && raft.raft_log.persisted < raft.raft_log.last_index()) {
             self.call(|node| node.tick());
+            // Last: should this tick make it a follower, nothing that it said as leader may wait to be sent (line 3).
+            self.announce();
         }
     }
 
@@ -89,7 +97,16 @@ impl Raft {
     pub fn propose(&mut self, data: Vec<u8>) -> Option<Index> {
         assert_eq!(self.role(), Role::Leader, "only a leader proposes");
         self.call(|node| node.propose(Vec::new(), data)).ok()?;
+        self.announced = self.commit();
         Some(self.last())
+    }
+
+    /// Tells peers what is committed, if no entries have told them.
+    fn announce(&mut self) {
+        if self.role() == Role::Leader && self.commit() > self.announced {
+            self.announced = self.commit();
+            self.call(|node| node.raft.bcast_append());
+        }
     }
 
     /// Asks at which index reads may be served now.
