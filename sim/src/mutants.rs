@@ -69,8 +69,8 @@ mutants! {
     m40 "who is told of a failure leaves a place taken" bounds;
     m41 "a request without a key gets another one each time it is sent" phantom once stock;
     m42 "who waited last leaves the queue standing" live;
-    m43 "records of the journal's earlier rounds are taken, too" promise panic stopped;
-    m44 "a new round of the journal has the number of the one before" promise panic stopped;
+    m43 "records of the journal that the tables hold are taken, too" promise panic stopped;
+    m44 "the tables name a record as missing that they hold" promise panic stopped;
 }
 
 /// The one of that id.

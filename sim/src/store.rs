@@ -15,7 +15,7 @@ use tombola::{
     durable::{CHUNK_BYTES, Staging, WriteSet},
     hooks,
     runtime::{Persist, PersistError},
-    storage::{Store, StoreError},
+    storage::{Fold, Store, StoreError},
     types::{Index, ReplicaId},
 };
 
@@ -50,6 +50,8 @@ pub struct SimStore {
     incarnation: u64,
     /// Calls so far.
     calls: u64,
+    /// What may be done beside the store's calls.
+    fold: Option<Fold>,
     /// Chunks of the body that is being staged, if it is a peer's.
     chunks: Option<u32>,
     follower: Follower,
@@ -59,7 +61,7 @@ impl SimStore {
     /// The store of a life, on the disk that opened it.
     pub fn new(store: Store, disk: Disk, options: DiskOptions, seed: u64, node: ReplicaId, incarnation: u64) -> Self {
         let follower = Box::new(|_: Writing<'_>| {});
-        Self { store, disk, options, seed, node, incarnation, calls: 0, chunks: None, follower }
+        Self { store, disk, options, seed, node, incarnation, calls: 0, fold: None, chunks: None, follower }
     }
 
     /// Tells what is written and what is durable.
@@ -76,11 +78,13 @@ impl SimStore {
         self.calls += 1;
         let (before, after) = self.latency();
         self.wait(before).await;
+        self.fold().await;
         if is_commit {
             self.disk.begin_commit();
         }
         let failed = self.disk.failures();
         let result = work(&mut self.store).map_err(|error| PersistError(error.to_string()));
+        self.fold = self.store.fold().or(self.fold.take());
         if result.is_ok() && self.disk.failures() > failed {
             hooks::sometimes("write_error_absorbed");
         }
@@ -90,6 +94,21 @@ impl SimStore {
         self.stop_without_power().await;
         self.wait(after).await;
         result
+    }
+
+    /// Takes the journal over if that is due: now, or before a later call, or never, and the store has to.
+    async fn fold(&mut self) {
+        let number = chance::number(self.seed, "journal is taken over", &[self.node.0, self.incarnation, self.calls]);
+        if !chance::happens(number, 300_000) {
+            return;
+        }
+        if let Some(fold) = self.fold.take() {
+            self.disk.begin_commit();
+            fold.run();
+            self.disk.end_commit();
+            hooks::sometimes("journal_folded_beside");
+            self.stop_without_power().await;
+        }
     }
 
     /// How long this call takes, before its work and after it.

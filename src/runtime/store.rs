@@ -8,14 +8,15 @@ use tokio::sync::oneshot;
 use super::{Persist, PersistError};
 use crate::{
     durable::{Staging, WriteSet},
-    storage::{Store, StoreError},
+    storage::{Fold, Store, StoreError},
     types::Index,
 };
 
 /// Something to be done with the store.
 type Work = Box<dyn FnOnce(&mut Store) + Send>;
 
-/// A [`Store`] whose transactions, which wait for the disk, run beside the event loop, on a thread of their own.
+/// A [`Store`] whose transactions, which wait for the disk, run beside the event loop, on a thread of their own; and what takes
+/// its journal over beside them, on another.
 ///
 /// `spawn_blocking` would do, but hands each to another thread of a pool, and needs more calls of the system to wake it.
 pub struct StoreThread {
@@ -30,8 +31,14 @@ impl StoreThread {
     pub fn start(mut store: Store) -> io::Result<Self> {
         let (works, wanted) = mpsc::channel::<Work>();
         let (told, closed) = oneshot::channel();
+        let (folds, offered) = mpsc::channel::<Fold>();
+        Builder::new().name("fold".to_owned()).spawn(move || offered.into_iter().for_each(|fold| fold.run()))?;
         Builder::new().name("store".to_owned()).spawn(move || {
-            wanted.into_iter().for_each(|work| work(&mut store));
+            for work in wanted {
+                work(&mut store);
+                // If nobody takes it, the store will do it.
+                store.fold().into_iter().for_each(|fold| _ = folds.send(fold));
+            }
             drop(store);
             let _ = told.send(());
         })?;

@@ -5,6 +5,10 @@
 //! the cache there are pages to be found, marked, looked for again and handed on, which takes longer and half as much of the
 //! processor again (docs/performance.md). The journal has its pages for itself, but for when the file is made and opened; and
 //! there the system keeps both ways in step.
+//!
+//! **Two handles.** Both ways are gone at the same time, by different threads, and of a write that fails later Linux tells each
+//! handle once, with the next sync by it. By a common one the tables' sync could be told of the journal's failure, and the
+//! journal's of none. So the journal has a handle of its own where it goes through the cache, too.
 
 use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Mutex};
 
@@ -15,51 +19,64 @@ use super::{backend::Backend, error::StoreError, layout::PAGE_BYTES};
 /// An open store's file, and the lock that lives as long as it.
 #[derive(Debug)]
 pub(super) struct StoreFile {
-    cached: FileBackend,
-    /// `None` where there is no such way: not every system and file system has it.
-    direct: Option<Direct>,
+    tables: FileBackend,
+    journal: Way,
     _lock: File,
+}
+
+/// The journal's way in.
+#[derive(Debug)]
+enum Way {
+    Direct(Direct),
+    /// Not every system and file system has the other.
+    Cached(File),
 }
 
 impl StoreFile {
     /// Takes over the file at `path`, and what locks it.
     pub(super) fn new(file: File, path: &Path, lock: File) -> Result<Self, StoreError> {
-        Ok(Self { cached: FileBackend::new(file)?, direct: Direct::open(path), _lock: lock })
+        let cached = || File::options().read(true).write(true).open(path).map(Way::Cached);
+        let journal = Direct::open(path).map_or_else(cached, |direct| Ok(Way::Direct(direct)));
+        let journal = journal.map_err(|source| StoreError::io("open the store once more", source))?;
+        Ok(Self { tables: FileBackend::new(file)?, journal, _lock: lock })
     }
 }
 
 impl StorageBackend for StoreFile {
     fn len(&self) -> io::Result<u64> {
-        self.cached.len()
+        self.tables.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.cached.read(offset, out)
+        self.tables.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.cached.set_len(len)
+        self.tables.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.cached.sync_data()
+        self.tables.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.cached.write(offset, data)
+        self.tables.write(offset, data)
     }
 }
 
 impl Backend for StoreFile {
     fn write_durably(&self, offset: u64, pages: &[u8]) -> io::Result<()> {
-        match &self.direct {
-            Some(direct) => direct.write(offset, pages),
-            None => self.cached.write_durably(offset, pages),
+        match &self.journal {
+            Way::Direct(direct) => direct.write(offset, pages),
+            Way::Cached(file) => {
+                file.write_all_at(pages, offset)?;
+                file.sync_data()
+            }
         }
     }
 }
 
-/// What has but one way in: a file that is being made, and one on a file system without the other.
+/// What has but one way in: a file that is being made.
 impl Backend for FileBackend {}
 
 /// The way past the page cache.
@@ -135,15 +152,17 @@ mod tests {
 
     /// Files of zeros: one with every way that there is here, one with that through the cache alone.
     fn files() -> Vec<(tempfile::NamedTempFile, StoreFile)> {
-        let made = |is_direct| {
+        let made = |is_direct: bool| {
             let place = tempfile::NamedTempFile::new().unwrap();
             fs::write(place.path(), vec![0; PAGES * PAGE]).unwrap();
-            let file = opened(place.path());
-            let direct = file.direct.filter(|_| is_direct);
-            (place, StoreFile { direct, ..file })
+            let mut file = opened(place.path());
+            if !is_direct {
+                file.journal = Way::Cached(File::options().read(true).write(true).open(place.path()).unwrap());
+            }
+            (place, file)
         };
         let files = vec![made(true), made(false)];
-        if files[0].1.direct.is_none() {
+        if let Way::Cached(_) = files[0].1.journal {
             println!("skipped: nothing can be written past the page cache here");
         }
         files
@@ -198,8 +217,11 @@ mod tests {
     fn a_write_that_fails_says_so() {
         for (place, file) in files() {
             let read_only = || File::open(place.path()).unwrap();
-            let direct = file.direct.map(|direct| Direct { file: read_only(), ..direct });
-            let file = StoreFile { cached: FileBackend::new(read_only()).unwrap(), direct, _lock: read_only() };
+            let journal = match file.journal {
+                Way::Direct(direct) => Way::Direct(Direct { file: read_only(), ..direct }),
+                Way::Cached(_) => Way::Cached(read_only()),
+            };
+            let file = StoreFile { tables: FileBackend::new(read_only()).unwrap(), journal, _lock: read_only() };
             file.write_durably(0, &pages(1, 1)).unwrap_err();
         }
     }
@@ -210,7 +232,7 @@ mod tests {
     fn the_way_past_the_cache_is_taken_where_there_is_one_and_syncs_data() {
         let (place, file) = files().remove(0);
         let file_system = rustix::fs::statfs(place.path()).unwrap().f_type;
-        let Some(direct) = file.direct else {
+        let Way::Direct(direct) = file.journal else {
             return assert!(![libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC].contains(&file_system));
         };
         let flags = rustix::fs::fcntl_getfl(&direct.file).unwrap().bits().cast_signed();

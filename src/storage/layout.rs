@@ -3,7 +3,7 @@
 //! | from byte | |
 //! |---|---|
 //! | 0 | the front page: [`MAGIC`], [`FORMAT`], length of the journal, their checksum |
-//! | 4,096 | the journal (see [`super::journal`]) |
+//! | 4,096 | the journal, its one half and then the other (see [`super::journal`]) |
 //! | 4,096 + its length | redb's file, which knows nothing of what lies before it |
 //!
 //! One file, so that there is one thing to lock, to rename and to lose, and so that the simulator's disk needs to know
@@ -33,12 +33,12 @@ pub(super) type Shared = Arc<dyn Backend>;
 /// What the front page says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Front {
-    /// Whole pages.
+    /// Two halves of whole pages.
     journal_bytes: u64,
 }
 
 impl Front {
-    /// A file with a journal of so many bytes, in whole pages.
+    /// A file with a journal of so many bytes, in two halves of whole pages.
     pub(super) fn new(journal_bytes: u64) -> Result<Self, StoreError> {
         let front = Self { journal_bytes };
         match front.is_plausible() {
@@ -48,20 +48,25 @@ impl Front {
     }
 
     fn is_plausible(self) -> bool {
-        let is_in_range = (PAGE_BYTES..=JOURNAL_BYTES_MAX).contains(&self.journal_bytes);
-        is_in_range && self.journal_bytes.is_multiple_of(PAGE_BYTES)
+        let is_in_range = (2 * PAGE_BYTES..=JOURNAL_BYTES_MAX).contains(&self.journal_bytes);
+        is_in_range && self.journal_bytes.is_multiple_of(2 * PAGE_BYTES)
     }
 
-    /// Where the journal lies.
-    pub(super) fn journal(self) -> Range<u64> {
-        PAGE_BYTES..PAGE_BYTES + self.journal_bytes
+    /// Where the halves of the journal lie.
+    pub(super) fn journal(self) -> [Range<u64>; 2] {
+        let middle = PAGE_BYTES + self.journal_bytes / 2;
+        [PAGE_BYTES..middle, middle..self.tables_from()]
+    }
+
+    fn tables_from(self) -> u64 {
+        PAGE_BYTES + self.journal_bytes
     }
 
     /// Makes an empty file one with this front page and an empty journal; durable with the next sync.
     pub(super) fn write(self, disk: &Shared) -> io::Result<()> {
         let mut page = vec![0; PAGE_BYTES as usize];
         page[..FRONT_BYTES].copy_from_slice(&self.encode());
-        disk.set_len(self.journal().end)?;
+        disk.set_len(self.tables_from())?;
         disk.write(0, &page)?;
         disk.write(PAGE_BYTES, &vec![0; self.journal_bytes as usize])
     }
@@ -98,7 +103,7 @@ impl Front {
             found => return Err(StoreError::Format { found: found.to_string() }),
         }
         let front = Self { journal_bytes: number(12..20) };
-        match front.is_plausible() && front.journal().end < bytes {
+        match front.is_plausible() && front.tables_from() < bytes {
             true => Ok(front),
             // To redb a file without a byte would be a new one.
             false => damaged("it is cut short"),
@@ -107,7 +112,7 @@ impl Front {
 
     /// redb's part of the file.
     pub(super) fn tables(self, disk: Shared) -> Tables {
-        Tables { disk, from: self.journal().end }
+        Tables { disk, from: self.tables_from() }
     }
 }
 

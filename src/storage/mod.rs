@@ -8,7 +8,7 @@
 //!
 //! **How.** `durable` names what is kept, `schema` says where, `record` seals each value to its place, `check` holds the
 //! rules that writing and reading share. What only lengthens the log goes to the `journal`, and in bulk from there to the
-//! tables; `layout` says where in the file the two lie. Term, vote, founding and snapshots are promises to others: they go to
+//! tables, by a [`Fold`] beside the commits; `layout` says where in the file the two lie. Term, vote, founding and snapshots are promises to others: they go to
 //! the tables at once, together with what the journal holds, by redb's two-phase commit, and one fsync more. [`Store`]
 //! knows no file: its disk is any [`Backend`], and so the simulator's, too. [`open`] is the door for
 //! production: a directory for each replica, locked by the operating system.
@@ -33,8 +33,8 @@
 //! checked open reports damage instead, and the tests have found no byte that makes it break that.
 //!
 //! **What is absent.** Reading at run time, but for the chunks of a snapshot that is sent: the log is mirrored in memory.
-//! Retries, repair, and any clock, randomness or thread: the disk id comes from the caller, and who waits for a long
-//! start is told by bytes (see [`Progress`]), not by time. The file never shrinks much: what is cleaned is used again.
+//! Retries, repair, and any clock, randomness or thread: the disk id comes from the caller, who waits for a long
+//! start is told by bytes (see [`Progress`]), not by time, and a [`Fold`] runs where the caller likes. The file never shrinks much: what is cleaned is used again.
 
 mod backend;
 mod check;
@@ -42,6 +42,7 @@ mod clean;
 mod directory;
 mod error;
 mod file;
+mod fold;
 mod journal;
 mod layout;
 mod progress;
@@ -63,6 +64,7 @@ use redb::{Database, ReadableDatabase, WriteTransaction};
 pub use backend::Backend;
 pub use directory::{file, open};
 pub use error::{OpenError, StoreError};
+pub use fold::Fold;
 pub use progress::{Phase, Progress};
 
 use crate::{
@@ -74,7 +76,7 @@ use check::check_meta;
 use journal::Journal;
 use layout::{Front, Shared};
 use progress::{Meter, Metered};
-use schema::{CHUNKS, LOG, Round, STATE, Slot, log_key};
+use schema::{CHUNKS, LOG, RecordNumber, STATE, Slot, log_key};
 use staging::Staged;
 use standing::Standing;
 use write::Writer;
@@ -82,9 +84,9 @@ use write::Writer;
 /// Most memory that redb may use for pages, in bytes. The store is read once; what is worth keeping is the end of the log.
 const CACHE_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of a store's journal: 256 commits of few draws, or a quarter of a second of many. What takes it over holds up the
-/// commits behind it, 5 ms for each MiB; a shorter journal is taken over more often, by what costs two syncs at least.
-pub const JOURNAL_BYTES: u64 = 1 << 20;
+/// Bytes of a store's journal: in each half 256 commits of few draws, or a quarter of a second of many. While one is taken over,
+/// for 5 ms or more, the other is written; a shorter journal is taken over more often, and each time costs a sync at least.
+pub const JOURNAL_BYTES: u64 = 2 << 20;
 
 /// Whose store is wanted; everything of an [`Identity`] but the disk, which only the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +101,13 @@ pub struct Wanted {
 
 /// An open store.
 pub struct Store {
-    database: Database,
-    /// What lengthened the log since the tables were written last.
+    database: Arc<Database>,
+    /// What lengthened the log since the tables were written last, or a half of it.
     journal: Journal,
+    /// What takes the other half over, or did so last.
+    folding: Option<Fold>,
+    /// The same, until somebody was offered it.
+    offered: Option<Fold>,
     identity: Identity,
     /// Where it stands, as is durable.
     standing: Standing,
@@ -109,8 +115,8 @@ pub struct Store {
     failed: Option<String>,
 }
 
-/// Makes an empty store for `identity` on an empty backend, with a journal of so many bytes, in whole pages of 4,096: see
-/// [`JOURNAL_BYTES`].
+/// Makes an empty store for `identity` on an empty backend, with a journal of so many bytes, in two halves of whole pages of
+/// 4,096: see [`JOURNAL_BYTES`].
 ///
 /// A crash within leaves anything. So let it work under a name that [`Store::open`] is never given, sync, and rename.
 pub fn create<B: Backend>(backend: B, identity: Identity, journal_bytes: u64) -> Result<(), StoreError> {
@@ -128,7 +134,7 @@ pub fn create<B: Backend>(backend: B, identity: Identity, journal_bytes: u64) ->
         transaction.open_table(CHUNKS)?;
         let mut writer = Writer::new(&transaction, &identity)?;
         writer.put(Slot::Identity, &identity)?;
-        writer.put(Slot::Round, &Round::FIRST)?;
+        writer.put(Slot::FirstRecord, &RecordNumber::FIRST)?;
     }
     transaction.commit()?;
     Ok(database.close()?)
@@ -157,11 +163,12 @@ impl Store {
         meter.begin(Phase::Loading);
         let reading = database.begin_read()?;
         let identity = read::check_identity(&reading, wanted)?;
-        let round = read::round(&reading, identity.shard)?;
-        let journal = Journal::open(disk, front.journal(), identity.disk, round)?;
+        let first = read::first_record(&reading, identity.shard)?;
+        let journal = Journal::open(disk, front.journal(), identity.disk, first)?;
         let (recovered, standing) = read::recover(&reading, journal.journaled(), identity)?;
         drop(reading);
-        let mut store = Self { database, journal, identity, standing, failed: None };
+        let database = Arc::new(database);
+        let mut store = Self { database, journal, folding: None, offered: None, identity, standing, failed: None };
         // A sync that failed may have left what can be read and is not durable. So what the journal says is written once
         // more before anybody relies on it.
         if !store.journal.is_empty() {
@@ -174,6 +181,8 @@ impl Store {
 
     /// Reads back all that the store holds.
     pub fn load(&self) -> Result<Recovered, StoreError> {
+        self.check_failed()?;
+        self.folding.iter().for_each(Fold::run);
         self.check_failed()?;
         let (recovered, _) = read::recover(&self.database.begin_read()?, self.journal.journaled(), self.identity)?;
         Ok(recovered)
@@ -195,6 +204,12 @@ impl Store {
             }
             store.write(sets)
         })
+    }
+
+    /// A piece of the store's work that came up with a commit and may be done beside the next ones, on another thread: a half of
+    /// the journal is to be taken over. If nobody does it, the store will, and a commit waits for it. Offered once.
+    pub fn fold(&mut self) -> Option<Fold> {
+        self.offered.take()
     }
 
     /// Begins to stage a body, or goes on with it: tells how many chunks of exactly this one are staged already, and
@@ -299,31 +314,62 @@ impl Store {
 
     /// Writes to the journal what belongs there and finds room, and anything else to the tables.
     fn write(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
-        if let Some(tail) = self.standing.lengthened(sets)? {
-            if self.journal.append(sets)? {
-                self.standing.set_tail(tail);
-                return Ok(());
-            }
-            hooks::sometimes("journal_full");
+        match self.standing.lengthened(sets)? {
+            Some(tail) if self.append(sets)? => self.standing.set_tail(tail),
+            _ => self.write_tables(sets)?,
         }
-        self.write_tables(sets)
+        Ok(())
     }
 
-    /// Writes to the tables: first what the journal holds, then these. A round of the journal begins with it in any case, so
-    /// that no record is ever taken for one behind other tables than those it was written behind. In two phases if the journal
-    /// is not to be believed any more, since a silent return to the state before would find it overwritten.
+    /// Appends to the journal; to its other half if this one is full, whose way to the tables then begins. `false` if there is
+    /// no room in a whole half.
+    fn append(&mut self, sets: &[WriteSet]) -> Result<bool, StoreError> {
+        if self.journal.append(sets)? {
+            return Ok(true);
+        }
+        if self.journal.is_empty() {
+            return Ok(false);
+        }
+        hooks::sometimes("journal_full");
+        self.finish_fold()?;
+        self.begin_fold()?;
+        self.journal.append(sets)
+    }
+
+    /// The half of the journal that is written is the tables' to take over, and the other one is written.
+    fn begin_fold(&mut self) -> Result<(), StoreError> {
+        let log = self.standing.founded()?.newest.log;
+        let first = self.journal.next();
+        let journaled = self.journal.begin_half(first);
+        let (database, identity) = (self.database.clone(), self.identity);
+        let fold = Fold::new(fold::Work { database, identity, log, journaled, first });
+        (self.offered, self.folding) = (Some(fold.clone()), Some(fold));
+        Ok(())
+    }
+
+    /// The tables hold all but what is in the half of the journal that is written.
+    fn finish_fold(&mut self) -> Result<(), StoreError> {
+        self.offered = None;
+        self.folding.take().map_or(Ok(()), |fold| fold.finish())
+    }
+
+    /// Writes to the tables: first what the journal holds, then these. The journal goes on in its other half, with a number left
+    /// out: so that no record is ever taken for one behind other tables than those it was written behind. In two phases if there
+    /// was a journal to be taken over, so that damage to what took it over is noticed.
     fn write_tables(&mut self, sets: &[WriteSet]) -> Result<(), StoreError> {
+        self.finish_fold()?;
+        let first = self.journal.next().next();
         let is_folded = !self.journal.is_empty();
         let mut standing = self.standing.clone();
         self.transact(is_folded || sets.iter().any(is_promise), |transaction| {
             let mut writer = Writer::new(transaction, &self.identity)?;
             if is_folded {
-                writer.fold(self.standing.founded()?, self.journal.journaled())?;
+                writer.fold(self.standing.founded()?.newest.log, self.journal.journaled())?;
             }
-            writer.put(Slot::Round, &self.journal.next_round())?;
+            writer.begin_records(first)?;
             sets.iter().try_for_each(|set| writer.write(&mut standing, set))
         })?;
-        self.journal.begin_round();
+        self.journal.begin_half(first);
         self.standing = standing;
         Ok(())
     }
@@ -334,14 +380,7 @@ impl Store {
         in_two_phases: bool,
         fill: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_two_phase_commit(in_two_phases);
-        if hooks::is_planted("m19") && !in_two_phases {
-            transaction.set_durability(redb::Durability::None).expect("there are no savepoints");
-        }
-        let filled = fill(&transaction)?;
-        transaction.commit()?;
-        Ok(filled)
+        transact(&self.database, in_two_phases, fill)
     }
 
     /// The planted bug m20: the entries in a commit of their own, then what raft promised.
@@ -376,13 +415,16 @@ impl Store {
         let result = work(self);
         if let Err(error) = &result {
             self.failed = Some(error.to_string());
+            self.offered = None;
+            self.folding.take().iter().for_each(Fold::cancel);
         }
         result
     }
 
     fn check_failed(&self) -> Result<(), StoreError> {
-        match &self.failed {
-            Some(why) => Err(StoreError::Failed(why.clone())),
+        let failed_fold = || self.folding.as_ref().and_then(Fold::failure);
+        match self.failed.clone().or_else(failed_fold) {
+            Some(why) => Err(StoreError::Failed(why)),
             None => Ok(()),
         }
     }
@@ -391,11 +433,28 @@ impl Store {
 impl Drop for Store {
     /// A store that is closed in peace holds all in its tables, where damage to any of it is noticed.
     fn drop(&mut self) {
-        if self.failed.is_none() && !self.journal.is_empty() {
-            // What stays in the journal is durable, and the next start takes it over.
-            let _ = self.write_tables(&[]);
+        if self.failed.is_some() || self.finish_fold().is_err() || self.journal.is_empty() {
+            return;
         }
+        // What stays in the journal is durable, and the next start takes it over.
+        let _ = self.write_tables(&[]);
     }
+}
+
+/// Fills a transaction and commits it. If filling it fails, nothing of it is written.
+fn transact<T>(
+    database: &Database,
+    in_two_phases: bool,
+    fill: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(in_two_phases);
+    if hooks::is_planted("m19") && !in_two_phases {
+        transaction.set_durability(redb::Durability::None).expect("there are no savepoints");
+    }
+    let filled = fill(&transaction)?;
+    transaction.commit()?;
+    Ok(filled)
 }
 
 /// Does it carry nothing but its number?

@@ -10,7 +10,7 @@ use super::{
     error::StoreError,
     journal::Journaled,
     record,
-    schema::{Begun, Body, CHUNKS, LOG, LogKey, Newest, Round, STATE, Slot, StateKey, chunk_key, log_key},
+    schema::{Begun, Body, CHUNKS, LOG, LogKey, Newest, RecordNumber, STATE, Slot, StateKey, chunk_key, log_key},
     standing::{Founded, Standing},
 };
 use crate::{
@@ -36,9 +36,9 @@ pub(super) fn check_identity(reading: &ReadTransaction, wanted: Wanted) -> Resul
     Ok(found)
 }
 
-/// The journal's round that goes with the tables.
-pub(super) fn round(reading: &ReadTransaction, shard: ShardId) -> Result<Round, StoreError> {
-    present(&reading.open_table(STATE)?, shard, Slot::Round)
+/// The journal's first record that the tables do not hold.
+pub(super) fn first_record(reading: &ReadTransaction, shard: ShardId) -> Result<RecordNumber, StoreError> {
+    present(&reading.open_table(STATE)?, shard, Slot::FirstRecord)
 }
 
 /// Reads all that the store holds for the shard of `identity`, in its tables and its journal; and where the store stands with

@@ -12,8 +12,9 @@ use crate::{
     types::{Index, ShardId, Term},
 };
 
-/// The format that this build writes, and the only one it reads. Format 2 has snapshots whose digests are of another hash.
-pub(super) const FORMAT: u32 = 3;
+/// The format that this build writes, and the only one it reads. Format 2 has snapshots whose digests are of another hash,
+/// format 3 a journal of one piece.
+pub(super) const FORMAT: u32 = 4;
 
 /// (shard, [`Slot`]) to what there is one of.
 pub(super) const STATE: TableDefinition<StateKey, &[u8]> = TableDefinition::new("state");
@@ -45,8 +46,8 @@ pub(super) enum Slot {
     Newest = 4,
     /// [`Begun`]; gone once it is the newest snapshot.
     Begun = 5,
-    /// [`Round`].
-    Round = 6,
+    /// [`RecordNumber`] of the journal's first record that the tables do not hold.
+    FirstRecord = 6,
 }
 
 impl Slot {
@@ -71,15 +72,19 @@ impl Body {
     }
 }
 
-/// Counts how often WriteSets, or what the journal held of them, went to the tables. What the journal holds of this round comes
-/// after what the tables hold; what it holds of earlier ones is in them, or has been overtaken; and what it holds of a later
-/// one shows that the tables lost something.
+/// Numbers the records of the journal, from one half to the other and for as long as the store lives. What goes to the tables
+/// and not through the journal takes a number, too: so if the tables should lose it, the records do not follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Round(pub(super) u64);
+pub(super) struct RecordNumber(pub(super) u64);
 
-impl Round {
+impl RecordNumber {
     /// A new store's.
     pub(super) const FIRST: Self = Self(1);
+
+    /// The one behind it.
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 /// The newest snapshot and the log that goes with it. One record, so that both change at once. What is in the tables and

@@ -8,7 +8,7 @@ use super::{
     error::StoreError,
     journal::Journaled,
     read, record,
-    schema::{Begun, Body, LOG, LogKey, Newest, STATE, Slot, StateKey, log_key},
+    schema::{Begun, Body, LOG, LogKey, Newest, RecordNumber, STATE, Slot, StateKey, log_key},
     staging,
     standing::{Founded, Standing},
 };
@@ -66,10 +66,19 @@ impl<'t> Writer<'t> {
         }
     }
 
-    /// Takes over what the journal holds. It was checked when it went there.
-    pub(super) fn fold(&mut self, founded: &Founded, journaled: &Journaled) -> Result<(), StoreError> {
-        self.insert(founded.newest.log, &journaled.entries)?;
-        self.put(Slot::HardState, &founded.tail.hard_state)
+    /// Takes over what the journal says of this log. It was checked when it went there.
+    pub(super) fn fold(&mut self, log: Body, journaled: &Journaled) -> Result<(), StoreError> {
+        self.insert(log, &journaled.entries)?;
+        journaled.hard_state.map_or(Ok(()), |hard_state| self.put(Slot::HardState, &hard_state))
+    }
+
+    /// Says that the tables hold the journal's records up to this one.
+    pub(super) fn begin_records(&mut self, first: RecordNumber) -> Result<(), StoreError> {
+        let first = match hooks::is_planted("m44") {
+            true => RecordNumber(first.0 - 1),
+            false => first,
+        };
+        self.put(Slot::FirstRecord, &first)
     }
 
     fn insert(&mut self, log: Body, entries: &[Entry]) -> Result<(), StoreError> {

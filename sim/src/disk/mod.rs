@@ -165,10 +165,10 @@ impl Disk {
         Store::open(handle, wanted, |_| {})
     }
 
-    /// A short journal is taken over often, a long one grows; one of a single page holds one record.
+    /// A short journal is taken over often, a long one grows; one whose halves are single pages holds two records.
     fn journal_pages(&self) -> usize {
         let platter = self.platter();
-        let lengths = [1, 5, 20, 100];
+        let lengths = [2, 6, 20, 100];
         lengths[chance::number(platter.seed, "length of the journal", &[platter.node.0]) as usize % lengths.len()]
     }
 

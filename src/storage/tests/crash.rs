@@ -54,7 +54,7 @@ fn power_cut_at_any_operation_leaves_the_old_state_or_the_new_one() {
     let mut tally = Tally::default();
     for (cut, operation) in tape.operations.iter().enumerate() {
         // A sync that power cuts off has done what it likes of its work; and so has any other operation.
-        if !matches!(operation, Operation::Sync) {
+        if !operation.is_sync() {
             disk.replay(operation);
         }
         let before = tape.acts_after(cut);
@@ -64,7 +64,7 @@ fn power_cut_at_any_operation_leaves_the_old_state_or_the_new_one() {
             let at = format!("{kind}, number {cut}, after {before} acts, cut off by what leaves {leaves:?}");
             tally.check(&after, &acts[before..], &states[before..], &at);
         }
-        if let Operation::Sync = operation {
+        if operation.is_sync() {
             disk.replay(operation);
         }
     }
@@ -77,6 +77,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::Write { .. } => "a write",
         Operation::SetLen(_) => "a change of length",
         Operation::Sync => "a sync",
+        Operation::SyncPages(_) => "a sync of pages",
     }
 }
 

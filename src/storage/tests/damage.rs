@@ -110,7 +110,7 @@ fn sample(image: &Image) -> impl Iterator<Item = usize> {
 #[test]
 fn a_flipped_byte_after_a_long_life_is_noticed_or_does_not_matter() {
     // The newest commit is a promise, after which power was lost: damage to it is noticed, too.
-    let (image, content) = lived(promise(30, hard_state(6, 3, 25)));
+    let (image, content) = lived(promise(60, hard_state(6, 3, 25)));
     let mut noticed = 0;
     for at in sample(&image) {
         let mut damaged = image.clone();
@@ -128,7 +128,7 @@ fn a_flipped_byte_after_a_long_life_is_noticed_or_does_not_matter() {
 
 #[test]
 fn a_flipped_byte_of_a_page_costs_the_newest_commit_at_most_and_none_that_holds_a_promise() {
-    let (image, content) = lived(append(30, entries(26..=27, 5, 5000)));
+    let (image, content) = lived(append(60, entries(55..=56, 5, 5000)));
     let mut before = content.clone();
     let RecoveredState::Founded(log) = &mut before.recovered.state else { panic!("a founded store") };
     log.entries.truncate(log.entries.len() - 2);
@@ -367,13 +367,13 @@ fn raft_rs_22_what_cannot_have_been_written_is_refused_at_load() {
 fn another_format_is_refused_by_name() {
     let (mut image, _) = closed();
     let mut front = image.bytes(0..20);
-    front[8] = 4;
+    front[8] = 5;
     image.write(0, &front);
     image.write(20, &record::checksum("front", &(), &front).to_le_bytes());
     let error = open_image(image).unwrap_err();
     assert_eq!(error.code(), "STORE_FORMAT");
-    assert!(error.to_string().contains("format 4; tombola"), "{error}");
-    assert!(error.to_string().contains("reads formats 3 to 3"), "{error}");
+    assert!(error.to_string().contains("format 5; tombola"), "{error}");
+    assert!(error.to_string().contains("reads formats 4 to 4"), "{error}");
     // What stands behind its front page was the whole file once.
     let (image, _) = closed();
     let error = open_image(image.bytes(REDB..image.len()).into()).unwrap_err();

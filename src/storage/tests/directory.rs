@@ -183,3 +183,25 @@ fn a_lock_ends_with_its_process() {
     let (_, recovered) = open(data_dir.path(), wanted(), DISK, |_| {}).unwrap();
     assert_eq!(recovered, model(&[prepare(), found(100)]));
 }
+
+#[test]
+fn commits_and_what_takes_the_journal_over_go_side_by_side() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let mut store = open(data_dir.path(), wanted(), DISK, |_| {}).unwrap().0;
+    let mut sets = vec![prepare(), found(100), promise(1, hard_state(2, 1, 1))];
+    store.commit(&sets).unwrap();
+    let mut folds = 0;
+    // Of some 45 pages each: a half is full after five.
+    for index in 2..60 {
+        sets.push(append(index, entries(index..=index, 2, 180_000)));
+        let fold = store.fold().inspect(|_| folds += 1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || fold.iter().for_each(Fold::run));
+            store.commit(&sets[sets.len() - 1..]).unwrap();
+        });
+    }
+    assert!(folds > 5, "{folds}");
+    assert_eq!(store.load().unwrap(), model(&sets));
+    drop(store);
+    assert_eq!(open(data_dir.path(), wanted(), DISK, |_| {}).unwrap().1, model(&sets));
+}

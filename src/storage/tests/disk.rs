@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     io::{self, ErrorKind},
     mem,
+    ops::{ControlFlow, Range},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -27,6 +29,16 @@ struct Platter {
     fails: Option<Failure>,
     /// What was done to it, if that is wanted.
     tape: Option<Vec<Operation>>,
+    interrupt: Option<Interrupt>,
+}
+
+/// What happens between two operations.
+struct Interrupt(Box<dyn FnMut() -> ControlFlow<()> + Send>);
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupt")
+    }
 }
 
 /// How often it was asked so far.
@@ -43,9 +55,21 @@ pub(super) struct Counts {
 /// Something done to a disk.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
-    Write { offset: usize, data: Vec<u8> },
+    Write {
+        offset: usize,
+        data: Vec<u8>,
+    },
     SetLen(usize),
     Sync,
+    /// Makes these bytes durable, and nothing else.
+    SyncPages(Range<usize>),
+}
+
+impl Operation {
+    /// Does it make anything durable?
+    pub(super) fn is_sync(&self) -> bool {
+        matches!(self, Self::Sync | Self::SyncPages(_))
+    }
 }
 
 /// Calls that fail, counted from the first one.
@@ -138,6 +162,26 @@ impl Disk {
         Self::holding(image)
     }
 
+    /// How many operations it noted since [`Disk::record`].
+    pub(super) fn noted(&self) -> usize {
+        self.platter().tape.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Lets this happen before each operation, but for those that it does itself; until it says that it was enough.
+    pub(super) fn interrupt(&self, with: impl FnMut() -> ControlFlow<()> + Send + 'static) {
+        self.platter().interrupt = Some(Interrupt(Box::new(with)));
+    }
+
+    fn operate(&self, operation: Operation) -> io::Result<()> {
+        let interrupt = self.platter().interrupt.take();
+        if let Some(mut interrupt) = interrupt
+            && (interrupt.0)().is_continue()
+        {
+            self.platter().interrupt = Some(interrupt);
+        }
+        self.platter().operate(operation)
+    }
+
     fn platter(&self) -> MutexGuard<'_, Platter> {
         self.0.lock().unwrap()
     }
@@ -205,11 +249,22 @@ impl Platter {
                 self.pending.clear();
                 self.counts.syncs += 1;
             }
+            Operation::SyncPages(range) => {
+                self.durable.write(range.start, &self.now.bytes(range.clone()));
+                (range.start / SECTOR..range.end.div_ceil(SECTOR)).for_each(|sector| _ = self.pending.remove(&sector));
+                self.counts.syncs += 1;
+            }
         }
     }
 }
 
-impl Backend for Disk {}
+impl Backend for Disk {
+    fn write_durably(&self, offset: u64, pages: &[u8]) -> io::Result<()> {
+        self.write(offset, pages)?;
+        let offset = offset as usize;
+        self.operate(Operation::SyncPages(offset..offset + pages.len()))
+    }
+}
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
@@ -224,14 +279,14 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.platter().operate(Operation::SetLen(len as usize))
+        self.operate(Operation::SetLen(len as usize))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.platter().operate(Operation::Sync)
+        self.operate(Operation::Sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.platter().operate(Operation::Write { offset: offset as usize, data: data.to_vec() })
+        self.operate(Operation::Write { offset: offset as usize, data: data.to_vec() })
     }
 }

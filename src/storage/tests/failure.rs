@@ -16,6 +16,9 @@ fn cases() -> Vec<(&'static str, Vec<Act>, Act)> {
         Act::Commit(vec![prepare(), found(100), promise(1, hard_state(2, 1, 1))]),
         Act::Commit(vec![append(2, entries(2..=6, 2, 64)), commit_to(3, hard_state(2, 1, 4))]),
     ];
+    let short = |numbers: std::ops::RangeInclusive<u64>| -> Vec<Act> {
+        numbers.map(|number| one(append(number, entries(number + 3..=number + 3, 2, 64)))).collect()
+    };
     let with = |more: Vec<Act>| [log.clone(), more].concat();
     let take = one(taken(4, &mine, (3, 2)));
     let install = vec![received(&theirs), stage(&theirs, 0..1)[0].clone()];
@@ -25,6 +28,8 @@ fn cases() -> Vec<(&'static str, Vec<Act>, Act)> {
         ("append", with(vec![]), one(append(4, entries(7..=9, 2, 5000)))),
         ("conflict and promise", with(vec![]), one(WriteSet { promise: true, ..append(4, entries(5..=5, 2, 10)) })),
         ("grow the file", with(vec![]), one(append(4, entries(7..=30, 2, 100_000)))),
+        ("begin the journal's other half", with(short(4..=10)), short(11..=11)[0].clone()),
+        ("wait for a half", with(short(4..=18)), short(19..=19)[0].clone()),
         ("begin", with(vec![]), own(&mine)),
         ("stage", with(vec![received(&theirs)]), stage(&theirs, 0..1)[0].clone()),
         ("take", with(vec![own(&mine), stage(&mine, 0..1)[0].clone()]), take.clone()),
@@ -55,6 +60,7 @@ fn fail(disk: &Disk, mut store: Store, act: &Act, at: &str) -> Result<(), StoreE
         Act::Begin(staging) => store.begin(staging).map(drop),
         Act::Stage(number, chunk) => store.stage(*number, chunk),
         Act::Clean => store.clean().map(drop),
+        Act::Fold => unreachable!("see `fold`"),
     };
     if result.is_err() {
         let calls = disk.counts().calls;

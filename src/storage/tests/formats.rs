@@ -81,7 +81,7 @@ fn genesis_of_a_founding() {
 #[test]
 fn slots_and_tables_keep_their_places() {
     let slots =
-        [Slot::Identity, Slot::Prepared, Slot::Genesis, Slot::HardState, Slot::Newest, Slot::Begun, Slot::Round];
+        [Slot::Identity, Slot::Prepared, Slot::Genesis, Slot::HardState, Slot::Newest, Slot::Begun, Slot::FirstRecord];
     assert_eq!(slots.map(|slot| slot.key(ShardId(7))), [(7, 0), (7, 1), (7, 2), (7, 3), (7, 4), (7, 5), (7, 6)]);
     assert_eq!(schema::log_key(ShardId(7), Body(3), Index(9)), (7, 3, 9));
     assert_eq!(schema::chunk_key(ShardId(7), Body(3), 9), (7, 3, 9));

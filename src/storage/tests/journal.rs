@@ -6,7 +6,7 @@ use super::{disk::Operation, *};
 use crate::codec;
 
 /// Where the journal lies in these tests.
-const AREA: std::ops::Range<usize> = PAGE_BYTES as usize..(PAGE_BYTES + SHORT_JOURNAL_BYTES) as usize;
+const JOURNAL: std::ops::Range<usize> = PAGE_BYTES as usize..(PAGE_BYTES + SHORT_JOURNAL_BYTES) as usize;
 
 /// What is done to the disk by these commits.
 fn operations(disk: &Disk, store: &mut Store, sets: &[WriteSet]) -> Vec<Operation> {
@@ -15,39 +15,21 @@ fn operations(disk: &Disk, store: &mut Store, sets: &[WriteSet]) -> Vec<Operatio
     disk.recorded()
 }
 
-/// A store in term 2 whose tables hold entries 2 to 6, all committed, and whose journal holds nothing.
-fn folded(disk: &Disk) -> Store {
-    let mut store = with_log(disk);
-    store.commit(&[promise(4, hard_state(2, 1, 6))]).unwrap();
-    store
-}
-
-/// A store that lost power now.
-fn cut_off(disk: &Disk) -> Disk {
-    Disk::holding(disk.image())
-}
-
-/// Appends entry by entry, each with this many bytes.
-fn lengthen(store: &mut Store, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
-    for index in indexes {
-        store.commit(&[append(index, entries(index..=index, 2, bytes))]).unwrap();
-    }
-}
-
 #[test]
 fn what_lengthens_the_log_is_one_write_to_the_journal_and_one_sync() {
     let disk = Disk::default();
     let mut store = folded(&disk);
     let sets = [append(5, entries(7..=8, 2, 5000)), commit_to(6, hard_state(2, 1, 8))];
+    let begin = area(&store).start;
     match &operations(&disk, &mut store, &sets)[..] {
-        [Operation::Write { offset, data }, Operation::Sync] => {
-            assert_eq!((*offset, data.len()), (AREA.start, 3 * PAGE_BYTES as usize), "whole pages");
+        [Operation::Write { offset, data }, Operation::SyncPages(_)] => {
+            assert_eq!((*offset, data.len()), (begin, 3 * PAGE_BYTES as usize), "whole pages");
         }
         other => panic!("{other:?}"),
     }
     match &operations(&disk, &mut store, &[append(7, entries(9..=9, 2, 1))])[..] {
-        [Operation::Write { offset, .. }, Operation::Sync] => {
-            assert_eq!(*offset, AREA.start + 3 * PAGE_BYTES as usize, "behind it");
+        [Operation::Write { offset, .. }, Operation::SyncPages(_)] => {
+            assert_eq!(*offset, begin + 3 * PAGE_BYTES as usize, "behind it");
         }
         other => panic!("{other:?}"),
     }
@@ -82,8 +64,7 @@ fn anything_else_takes_what_the_journal_holds_to_the_tables() {
 fn a_journal_that_is_full_begins_again() {
     let disk = Disk::default();
     let mut store = folded(&disk);
-    let pages = SHORT_JOURNAL_BYTES / PAGE_BYTES;
-    for last in 7..7 + 5 * pages {
+    for last in 7..7 + 9 * HALF_PAGES {
         lengthen(&mut store, last..=last, 100);
         let loaded = store.load().unwrap();
         assert_eq!(log_of(&loaded).entries.len() as u64, last - 1);
@@ -113,16 +94,17 @@ fn a_lost_record_is_noticed_unless_it_is_the_last() {
     lengthen(&mut store, 7..=10, 5000);
     let whole = store.load().unwrap();
     let image = disk.image();
-    let last = AREA.start + 3 * 2 * PAGE_BYTES as usize;
+    let area = area(&store);
+    let last = area.start + 3 * 2 * PAGE_BYTES as usize;
     let mut lost = whole.clone();
     let RecoveredState::Founded(log) = &mut lost.state else { panic!("a founded store") };
     log.entries.pop();
-    for at in AREA.step_by(7) {
+    for at in area.clone().step_by(7) {
         let mut damaged = image.clone();
         damaged.flip(at, 1 << (at % 8));
-        let page = (at - AREA.start) / PAGE_BYTES as usize;
+        let page = (at - area.start) / PAGE_BYTES as usize;
         // A record is its head, how many entries it has, an entry, which has 28 bytes beside its data, and no hard state.
-        let is_unused = page % 2 == 1 && at % PAGE_BYTES as usize >= 24 + 8 + (28 + 5000) + 1 - PAGE_BYTES as usize;
+        let is_unused = page % 2 == 1 && at % PAGE_BYTES as usize >= 16 + 8 + (28 + 5000) + 1 - PAGE_BYTES as usize;
         match Store::open(Disk::holding(damaged), wanted(), |_| {}) {
             Ok((_, found)) if at >= last && !is_unused => assert!(found == lost || found == whole, "byte {at}"),
             Ok((_, found)) => assert!(found == whole && is_unused, "byte {at} of record {}", page / 2),
@@ -135,7 +117,7 @@ fn a_lost_record_is_noticed_unless_it_is_the_last() {
 }
 
 #[test]
-fn a_record_of_a_round_that_the_tables_lost_is_noticed() {
+fn a_record_behind_tables_that_were_lost_is_noticed() {
     let disk = Disk::default();
     let mut store = folded(&disk);
     lengthen(&mut store, 7..=7, 100);
@@ -144,10 +126,10 @@ fn a_record_of_a_round_that_the_tables_lost_is_noticed() {
     let set = WriteSet { hard_state: None, ..append(9, entries(8..=8, 3, 100)) };
     store.commit(&[set]).unwrap();
     let mut image = before;
-    image.write(AREA.start, &disk.image().bytes(AREA));
+    image.write(JOURNAL.start, &disk.image().bytes(JOURNAL));
     let error = Store::open(Disk::holding(image), wanted(), |_| {}).map(drop).unwrap_err();
     assert_eq!(error.code(), "STORE_DAMAGED");
-    assert!(error.to_string().contains("the journal holds record 0 of round"), "{error}");
+    assert!(error.to_string().contains("the journal holds record "), "{error}");
 }
 
 #[test]
@@ -168,7 +150,7 @@ fn assert_loss_is_noticed(image: &Image, written: &[Operation], whole: &Recovere
     for operation in written {
         let Operation::Write { offset, data } = operation else { continue };
         // But for redb's header.
-        if *offset < AREA.end + PAGE_BYTES as usize {
+        if *offset < JOURNAL.end + PAGE_BYTES as usize {
             continue;
         }
         let mut damaged = image.clone();
@@ -193,7 +175,8 @@ fn a_record_in_the_place_of_another_is_noticed() {
         store.commit(&[commit_to(commit + 3, hard_state(2, 1, commit))]).unwrap();
     }
     let image = disk.image();
-    let page = |number: usize| AREA.start + number * PAGE_BYTES as usize;
+    let begin = area(&store).start;
+    let page = |number: usize| begin + number * PAGE_BYTES as usize;
     // The entries of one would not follow; of the others, which hold none, only the number tells.
     for (from, to) in [(1, 0), (2, 1), (3, 4), (4, 3), (4, 5)] {
         let mut moved = image.clone();
@@ -208,9 +191,15 @@ fn damage_to_what_took_the_journal_over_is_noticed() {
     let disk = Disk::default();
     let mut store = folded(&disk);
     lengthen(&mut store, 7..=8, 100);
-    // No promise, and yet more than itself is lost with it: the journal begins again behind it.
+    // No promise, and yet it is told.
     let written = operations(&disk, &mut store, &[append(9, entries(8..=8, 2, 50))]);
     assert_loss_is_noticed(&disk.image(), &written, &store.load().unwrap());
+}
+
+/// The second page of the half of the journal that is written.
+fn second_page(store: &Store) -> std::ops::Range<usize> {
+    let second = area(store).start + PAGE_BYTES as usize;
+    second..second + PAGE_BYTES as usize
 }
 
 #[test]
@@ -227,7 +216,7 @@ fn what_a_client_wrote_does_not_pass_for_a_record() {
         let found = WriteSet { founding: Some(FoundingWrite::Found(snapshot)), ..found(0) };
         store.commit(&[found, promise(1, hard_state(2, 1, 1))]).unwrap();
         lengthen(&mut store, 2..=3, 10);
-        disk.image().bytes(AREA.start + PAGE_BYTES as usize..AREA.start + 2 * PAGE_BYTES as usize)
+        disk.image().bytes(second_page(&store))
     };
     let disk = Disk::default();
     let mut store = created(&disk);
@@ -235,7 +224,7 @@ fn what_a_client_wrote_does_not_pass_for_a_record() {
     lengthen(&mut store, 2..=2, 10);
     let loaded = store.load().unwrap();
     let mut image = disk.image();
-    image.write(AREA.start + PAGE_BYTES as usize, &forged);
+    image.write(second_page(&store).start, &forged);
     assert_eq!(opened(&Disk::holding(image)).1, loaded);
 }
 
@@ -246,12 +235,13 @@ fn golden_bytes_of_a_record() {
     store.commit(&[found(100), promise(1, hard_state(2, 1, 1))]).unwrap();
     let set = WriteSet { hard_state: Some(hard_state(2, 1, 2)), ..append(2, entries(2..=2, 2, 3)) };
     store.commit(std::slice::from_ref(&set)).unwrap();
-    let record = disk.image().bytes(AREA.start..AREA.start + PAGE_BYTES as usize);
+    let begin = area(&store).start;
+    let record = disk.image().bytes(begin..begin + PAGE_BYTES as usize);
     let body = [codec::encode(&set.entries), codec::encode(&set.hard_state)].concat();
     assert_eq!(record[4..8], (body.len() as u32).to_le_bytes());
-    assert_eq!(record[8..24], [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "round 2, number 0");
-    assert_eq!(record[24..24 + body.len()], body);
-    assert!(record[24 + body.len()..].iter().all(|byte| *byte == 0));
+    assert_eq!(record[8..16], [2, 0, 0, 0, 0, 0, 0, 0], "what went to the tables was number 1");
+    assert_eq!(record[16..16 + body.len()], body);
+    assert!(record[16 + body.len()..].iter().all(|byte| *byte == 0));
 }
 
 /// One step of a random life.
@@ -261,6 +251,8 @@ enum Step {
     Append { entries: u64, bytes: usize, below: u64 },
     /// Commits so many more.
     Commit(u64),
+    /// Whoever was offered a part of the journal takes it over.
+    Fold,
     /// A term begins.
     Term,
     /// A shutdown and a start.
@@ -273,6 +265,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1u64..4, 0usize..9_000, 0u64..2).prop_map(|(entries, bytes, below)| Step::Append { entries, bytes, below }),
         3 => (0u64..4).prop_map(Step::Commit),
+        2 => Just(Step::Fold),
         1 => Just(Step::Term),
         1 => Just(Step::Reopen),
         1 => Just(Step::Cut),
@@ -305,6 +298,10 @@ proptest! {
                     commit_to(number, HardState { commit, ..log_of(&before).hard_state })
                 }
                 Step::Term => promise(number, hard_state(term.0 + 1, 0, commit.0)),
+                Step::Fold => {
+                    store.fold().iter().for_each(Fold::run);
+                    continue;
+                }
                 Step::Reopen => {
                     drop(store);
                     store = opened(&disk).0;
@@ -318,8 +315,9 @@ proptest! {
             };
             store.commit(std::slice::from_ref(&set)).unwrap();
             model.commit(&set);
-            prop_assert_eq!(store.load().unwrap(), model.content().recovered);
+            prop_assert_eq!(opened(&cut_off(&disk)).1, model.content().recovered);
         }
+        prop_assert_eq!(store.load().unwrap(), model.content().recovered);
         prop_assert_eq!(opened(&cut_off(&disk)).1, model.content().recovered.clone());
         drop(store);
         prop_assert_eq!(opened(&disk).1, model.content().recovered);

@@ -12,6 +12,8 @@ pub(super) enum Act {
     Begin(Staging),
     Stage(u32, Bytes),
     Clean,
+    /// Whoever was offered a part of the journal takes it over.
+    Fold,
     Reopen,
 }
 
@@ -24,6 +26,7 @@ impl Act {
             Self::Begin(staging) => drop(store.begin(staging)?),
             Self::Stage(number, chunk) => store.stage(*number, chunk)?,
             Self::Clean => drop(store.clean()?),
+            Self::Fold => store.fold().iter().for_each(Fold::run),
             Self::Reopen => {
                 drop(store);
                 store = Store::open(disk.clone(), wanted(), |_| {})?.0;
@@ -80,7 +83,7 @@ impl Model {
                 assert_eq!(*number as usize, chunks.len());
                 chunks.push(chunk.clone());
             }
-            Act::Clean => {}
+            Act::Clean | Act::Fold => {}
             Act::Reopen => self.staged = self.content().staged.map(|(meta, body)| (Staging::Received(meta), body)),
         }
     }
@@ -177,6 +180,14 @@ pub(super) fn snapshot(index: u64, term: u64, bytes: usize) -> Snapshot {
     Snapshot { meta, body: body.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect() }
 }
 
+/// Appends entry by entry, in term 5: each three behind its number, and a page or three long.
+fn steps(numbers: std::ops::RangeInclusive<u64>) -> Vec<Act> {
+    let step = |number: u64| {
+        append(number, entries(number + 3..=number + 3, 5, if number.is_multiple_of(4) { 9000 } else { 60 }))
+    };
+    numbers.map(|number| Act::Commit(vec![step(number)])).collect()
+}
+
 /// Stages these chunks of it.
 pub(super) fn stage(snapshot: &Snapshot, numbers: std::ops::Range<u32>) -> Vec<Act> {
     numbers.map(|number| Act::Stage(number, snapshot.body[number as usize].clone())).collect()
@@ -202,9 +213,10 @@ pub(super) fn received(snapshot: &Snapshot) -> Act {
 }
 
 /// Founding, votes, appends and conflicts, snapshots taken with appends between their chunks, one given up, one received
-/// over a restart and installed over a longer log, cleaning, restarts; in the end one is half received.
+/// over a restart and installed over a longer log, cleaning, restarts; the journal taken over from both halves, beside the
+/// commits and by the store; in the end one is half received.
 pub(super) fn life() -> Vec<Act> {
-    use Act::{Clean, Commit, Reopen};
+    use Act::{Clean, Commit, Fold, Reopen};
     let first = snapshot(5, 2, CHUNK_BYTES + 700);
     let given_up = snapshot(9, 3, 900);
     let foreign = snapshot(20, 4, CHUNK_BYTES + 300);
@@ -238,6 +250,11 @@ pub(super) fn life() -> Vec<Act> {
         stage(&half, 0..1),
         vec![Clean, Clean, Commit(vec![append(21, entries(25..=25, 5, 10))]), Reopen],
         vec![Commit(vec![commit_to(22, hard_state(5, 1, 25))])],
+        steps(23..=35),
+        vec![Fold],
+        // One half more, and the first record behind it.
+        steps(36..=41),
+        steps(42..=51),
     ]
     .concat()
 }

@@ -7,6 +7,7 @@ mod directory;
 mod disk;
 mod failure;
 mod flip;
+mod fold;
 mod formats;
 mod image;
 mod journal;
@@ -105,8 +106,9 @@ fn commit_to(number: u64, hard_state: HardState) -> WriteSet {
     WriteSet { number, hard_state: Some(hard_state), ..WriteSet::default() }
 }
 
-/// A journal that is full after a few commits.
-const SHORT_JOURNAL_BYTES: u64 = 8 * PAGE_BYTES;
+/// A journal each of whose halves is full after so many short commits.
+const SHORT_JOURNAL_BYTES: u64 = 2 * HALF_PAGES * PAGE_BYTES;
+const HALF_PAGES: u64 = 8;
 
 /// A store that was created on `disk`, and nothing more.
 fn created(disk: &Disk) -> Store {
@@ -124,6 +126,31 @@ fn with_log(disk: &Disk) -> Store {
     store.commit(&[prepare(), found(100), promise(1, hard_state(2, 1, 1))]).unwrap();
     store.commit(&[append(2, entries(2..=6, 2, 64)), commit_to(3, hard_state(2, 1, 4))]).unwrap();
     store
+}
+
+/// A store in term 2 whose tables hold entries 2 to 6, all committed, and whose journal holds nothing.
+fn folded(disk: &Disk) -> Store {
+    let mut store = with_log(disk);
+    store.commit(&[promise(4, hard_state(2, 1, 6))]).unwrap();
+    store
+}
+
+/// Appends entry by entry, each with this many bytes.
+fn lengthen(store: &mut Store, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
+    for index in indexes {
+        store.commit(&[append(index, entries(index..=index, 2, bytes))]).unwrap();
+    }
+}
+
+/// A store that lost power now.
+fn cut_off(disk: &Disk) -> Disk {
+    Disk::holding(disk.image())
+}
+
+/// The half of the journal that is written.
+fn area(store: &Store) -> std::ops::Range<usize> {
+    let area = store.journal.area();
+    area.start as usize..area.end as usize
 }
 
 /// redb's part of a store, as redb sees it.
