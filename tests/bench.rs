@@ -154,5 +154,11 @@ fn a_run_that_is_not_conserved_or_cannot_be_made_is_told() {
         assert_eq!(output.status.code(), Some(exit), "{args:?}: {told}");
         assert!(told.contains(code), "{args:?}: {told}");
     }
+
+    cluster.user.json(&["pool", "pause", "default"]);
+    let output = cluster.output(&["--pool", "default"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "a run without an answer measures nothing: {told}");
+    assert!(told.contains("NOTHING_MEASURED") && told.contains("POOL_PAUSED"), "{told}");
     cluster.stop();
 }

@@ -31,7 +31,7 @@ use self::{
     load::Shared,
     progress::Progress,
     report::Run,
-    tally::Window,
+    tally::{Tally, Window},
     workload::{Ask, Keys, Native, Workload},
 };
 use super::{
@@ -79,7 +79,20 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     } else {
         output::data(globals.output, &report::rates_json(&args, &runs), || report::rates_text(&args, &runs));
     }
-    if last.conserved { Ok(Exit::Ok) } else { Err(books::unbalanced(&bench.control.work.pool, &last.tally)) }
+    match runs.iter().find(|run| run.tally.calls == 0 && run.tally.errors > 0) {
+        _ if !last.conserved => Err(books::unbalanced(&bench.control.work.pool, &last.tally)),
+        Some(run) => Err(unanswered(&run.tally)),
+        None => Ok(Exit::Ok),
+    }
+}
+
+/// Whatever a run's figures say, it is not how fast requests are answered.
+fn unanswered(tally: &Tally) -> CliError {
+    let why = tally.last_error.as_deref().unwrap_or_default();
+    let message = format!("no request was answered after the warm-up, {} failed; the last: {why}", tally.errors);
+    CliError::new(Exit::Other, "NOTHING_MEASURED", message).hint(
+        "`tombola status` tells how the nodes are; KEY_TABLE_FULL passes as keys grow old (limits.keys_bytes_max)",
+    )
 }
 
 /// Everything that does not differ between runs.
